@@ -1,0 +1,114 @@
+"""What can go wrong, and the close codes that say so on the wire.
+
+    FairleadError
+    ├── UsageError                ours: the program or its settings are wrong; mend them
+    │   ├── SettingsError
+    │   ├── MessageTooBig
+    │   └── TriggerRefused        carries the HTTP status of the gateway's refusal
+    ├── PeerError                 theirs: what a client or the API sent is wrong; tell the sender
+    │   ├── InvalidRoom
+    │   └── ProtocolError         RFC 6455 was broken; carries the close code to fail with
+    └── NetworkError              nobody's: a link or a service is gone; try again later
+        ├── Closed
+        ├── BrokerUnavailable
+        ├── UpstreamUnavailable
+        └── GatewayUnavailable
+
+An exception of a library is translated into one of these where that library is called.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class CloseCode(IntEnum):
+    """Close codes used here (RFC 6455, 7.4.1; the IANA registry; 4000-4999 are this project's)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS = 1005  # never on the wire: the peer's Close frame had no code
+    ABNORMAL = 1006  # never on the wire: the connection was lost without a Close frame
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    NOT_FOUND = 4040
+    UNAUTHORIZED = 4401
+    FORBIDDEN = 4403
+
+
+NO_RECONNECT = frozenset({CloseCode.UNAUTHORIZED, CloseCode.FORBIDDEN, CloseCode.NOT_FOUND})
+"""Codes after which a client must not come back by itself: the answer would be the same. Every other code invites a
+reconnect with back-off."""
+
+
+class FairleadError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(FairleadError):
+    """The program or its settings are wrong."""
+
+
+class SettingsError(UsageError):
+    """A setting is unknown, missing or has a wrong value. The text names the key; one line."""
+
+
+class MessageTooBig(UsageError):
+    """An outgoing message alone exceeds ``outbox_limit``; nothing was queued. Send less at once, or raise the limit."""
+
+
+class TriggerRefused(UsageError):
+    """The gateway refused what a publisher sent; nothing was published. Trying the same again would not help."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"the gateway refuses the trigger with HTTP {status}: {text}")
+        self.status = status
+        self.text = text
+
+
+class PeerError(FairleadError):
+    """What the other side sent is wrong."""
+
+
+class InvalidRoom(PeerError, ValueError):
+    """Not a room or not a grant. The text says why and is safe to show to the sender."""
+
+
+class ProtocolError(PeerError):
+    """The peer broke RFC 6455. The connection is failed with ``close_code`` (RFC 6455, 7.1.7)."""
+
+    def __init__(self, close_code: CloseCode, reason: str) -> None:
+        super().__init__(reason)
+        self.close_code = close_code
+        self.reason = reason
+
+
+class NetworkError(FairleadError):
+    """A link or a service is gone; trying again later can succeed."""
+
+
+class Closed(NetworkError):
+    """The connection is closed. ``code`` 1006 means lost without a Close frame (RFC 6455, 7.1.5)."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"connection closed with code {code}" + (f" ({reason})" if reason else ""))
+        self.code = code
+        self.reason = reason
+
+
+class BrokerUnavailable(NetworkError):
+    """The broker did not take the call; nothing was published or subscribed. Try again later."""
+
+
+class UpstreamUnavailable(NetworkError):
+    """The API behind the gateway gave no usable answer. The text is for the log, never for the client."""
+
+
+class GatewayUnavailable(NetworkError):
+    """A publisher got no usable answer from the gateway. Trying again is safe only with the same Idempotency-Key."""

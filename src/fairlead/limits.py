@@ -1,0 +1,68 @@
+"""Limits: everything that can grow is bounded, and every bound stands here with its unit and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one server. Sizes are bytes, times seconds, rates per second and connection.
+
+    Attributes:
+        head_size: Request line and headers together; past it 431. 16 KiB holds every cookie a browser sends to one
+            host and is what node and tomcat allow.
+        head_count: Header lines; past it 431. Browsers send about 20.
+        head_timeout: From the connection, TLS included, to the end of the request head; then the connection is
+            closed without a word. Real clients need one round trip.
+        early_size: Bytes a client may send after its upgrade request and before the answer (RFC 6455, 4.1 lets it
+            send none); past it the connection is dropped.
+        message_size: One message from a client, its fragments together; past it close 1009.
+        fragment_count: Fragments of one message; past it close 1008. Honest libraries send a handful; a million
+            one-byte fragments cost other servers up to 147 MB.
+        outbox_size: Bytes waiting for one client that reads too slowly; past it close 1013.
+        outbox_low: Below so many waiting bytes ``drained()`` returns: enough to keep a link busy for a round trip.
+        close_timeout: From our Close frame to the client's, then the connection is dropped (RFC 6455, 7.1.1).
+        ping_after: A ping is sent so long after the last byte from a client; under the 60 s after which many
+            proxies cut a silent connection.
+        ping_timeout: So long after the last byte from a client it counts as gone: close 1011.
+        message_rate: Messages from one client, sustained. Past it and its burst the server stops reading until the
+            budget is back: nothing is refused and nothing lost.
+        message_burst: Messages at once above the rate: a page that subscribes to many rooms after a reconnect.
+        control_rate: Pings and pongs from one client; past it the server stops reading until the budget is back.
+        connections: Open connections of the process; None: the descriptor limit less 128, which are kept for the
+            listeners, the upstream pool, the broker and files. Past it 503.
+        subscriptions: Rooms one connection may be in.
+        room_size: One room key, encoded.
+        request_id_size: One ``requestId``, encoded.
+        burst_size: A joined write of several publications is cut here, so that one busy room cannot push a healthy
+            client over its outbox at once.
+        drain_window: On shutdown, clients are told to come back spread over so many seconds: a reconnect storm is
+            the next outage.
+        drain_grace: Clients that do not finish their close handshake are dropped so long after the window.
+    """
+
+    head_size: int = 16 * KIB
+    head_count: int = 100
+    head_timeout: float = 5.0
+    early_size: int = 64 * KIB
+    message_size: int = 1 * MIB
+    fragment_count: int = 4096
+    outbox_size: int = 1 * MIB
+    outbox_low: int = 16 * KIB
+    close_timeout: float = 5.0
+    ping_after: float = 25.0
+    ping_timeout: float = 45.0
+    message_rate: int = 100
+    message_burst: int = 200
+    control_rate: int = 100
+    connections: int | None = None
+    subscriptions: int = 2000
+    room_size: int = 512
+    request_id_size: int = 128
+    burst_size: int = 256 * KIB
+    drain_window: float = 10.0
+    drain_grace: float = 5.0
