@@ -1,0 +1,320 @@
+"""The opening handshake of a server (RFC 6455, 4.2) as a pure decision: a request's head in, an answer out.
+
+``judge`` trusts nobody: whatever parsed the head before, every rule of RFC 9110, 9112 and 6455 that a WebSocket request
+can break is checked here. Names and values are bytes from first to last, and only SP and HTAB are white space: Python's
+``str.splitlines`` and ``str.strip`` see line ends where HTTP has none.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from http import HTTPStatus
+from ipaddress import AddressValueError, IPv6Address
+from itertools import starmap
+from typing import NamedTuple
+
+Field = tuple[bytes, bytes]
+"""A header line: name and value."""
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_OWS = b" \t"
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2
+_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")  # browsers send more of these bare than RFC 3986 has
+_CONTROLS = bytes(range(0x20)).replace(b"\t", b"") + b"\x7f"
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_VERSION = re.compile(rb"HTTP/([0-9]\.[0-9])")
+# RFC 9110, 7.2: uri-host [":" port]; no comma (two hosts merged), no percent-encoding and no IPvFuture (nobody's).
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
+
+_UPGRADE = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"))  # RFC 9110, 15.5.22; RFC 6455, 4.2.2
+_RESERVED = frozenset(
+    {b"connection", b"content-length", b"transfer-encoding", b"upgrade"}
+    | {b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"}
+)
+
+
+class Head(NamedTuple):
+    """A request's head: the arguments of ``judge``."""
+
+    method: bytes
+    target: bytes
+    version: str
+    headers: list[Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request does not become a WebSocket.
+
+    Attributes:
+        status: The HTTP status.
+        body: Why, as one line for whoever debugs the client. It never holds anything of the request.
+        headers: What the status needs besides, such as ``Allow``.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[Field, ...] = ()
+
+    def response(self, headers: Iterable[Field] = ()) -> bytes:
+        """Return the whole response. Close the connection after it: what follows the head is not another request.
+
+        Args:
+            headers: More header lines, such as ``Date``.
+
+        Raises:
+            ValueError: A header line that must not be sent; see ``Opening.response``.
+        """
+        upgrade = b", Upgrade" if self.status == HTTPStatus.UPGRADE_REQUIRED else b""  # RFC 9110, 7.8
+        lines = [
+            b"HTTP/1.1 %d %s\r\n" % (self.status, HTTPStatus(self.status).phrase.encode()),
+            b"Connection: close%s\r\nContent-Length: %d\r\n" % (upgrade, len(self.body)),
+            b"Content-Type: text/plain; charset=utf-8\r\n",
+        ]
+        return b"".join([*lines, *starmap(_line, self.headers), *_further(headers), b"\r\n", self.body])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A good handshake, to be answered with ``response`` or refused for reasons of one's own.
+
+    Attributes:
+        path: The target up to the first question mark, as sent: percent-encoded, nothing normalised.
+        query: What follows that question mark.
+        host: The ``Host`` header; an absolute-form target names the same one.
+        accept: The value of ``Sec-WebSocket-Accept``.
+        subprotocols: What the client offers, in its order of preference.
+        extensions: The values of its ``Sec-WebSocket-Extensions`` lines in order, not parsed.
+    """
+
+    path: bytes
+    query: bytes
+    host: bytes
+    accept: bytes
+    subprotocols: tuple[str, ...]
+    extensions: tuple[bytes, ...]
+
+    def response(
+        self, headers: Iterable[Field] = (), *, subprotocol: str | None = None, extensions: bytes | None = None
+    ) -> bytes:
+        """Return the 101 response (RFC 6455, 4.2.2).
+
+        Args:
+            headers: More header lines, such as ``Set-Cookie``.
+            subprotocol: The one chosen of those offered; None for none.
+            extensions: The value of ``Sec-WebSocket-Extensions`` that was agreed on; None for none.
+
+        Raises:
+            ValueError: A subprotocol that was not offered, a header that is set here or that a 101 must not have, a
+                name that is not a token, a value with CR, LF, NUL or another control character.
+        """
+        lines = [
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+            _line(b"Sec-WebSocket-Accept", self.accept),
+        ]
+        if subprotocol is not None:
+            if subprotocol not in self.subprotocols:
+                raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
+            lines.append(_line(b"Sec-WebSocket-Protocol", subprotocol.encode()))
+        if extensions is not None:
+            lines.append(_line(b"Sec-WebSocket-Extensions", extensions))
+        return b"".join([*lines, *_further(headers), b"\r\n"])
+
+
+def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) -> Opening | Refusal:
+    """Decide about a request as it came from the client.
+
+    Args:
+        method: As sent.
+        target: The request target as sent: origin-form or absolute-form (RFC 9112, 3.2).
+        version: What follows ``HTTP/``: ``"1.1"``.
+        headers: All header lines in order, repeated ones too; names in any case.
+
+    Returns:
+        An ``Opening``, or the ``Refusal`` to send: 426 if it asks for no WebSocket or for another version of it, 405
+        for another method, 505 for another major version of HTTP, 400 for all else.
+    """
+    try:
+        fields = _collect(headers)
+        _judge_request(method, version, fields)
+        host = _read_host(fields)
+        path, query = _split_target(target, host)
+        _judge_upgrade(fields)
+        return Opening(
+            path=path,
+            query=query,
+            host=host,
+            accept=_accept(fields.get(b"sec-websocket-key", [])),
+            subprotocols=_read_subprotocols(fields.get(b"sec-websocket-protocol")),
+            extensions=tuple(fields.get(b"sec-websocket-extensions", ())),
+        )
+    except _Refused as refused:
+        # RFC 9110, 9.3.2: the response to HEAD has no content.
+        body = b"" if method == b"HEAD" else f"{refused.why}.\n".encode()
+        return Refusal(refused.status, body, refused.headers)
+
+
+def parse_head(data: bytes) -> Head | Refusal:
+    """Parse a whole request head, strictly (RFC 9112, 2.2, 3 and 5): for where only its bytes are at hand.
+
+    Lines end with CR LF, no line is folded, nothing stands between a name and its colon. Time grows with the size,
+    which the caller bounds. ``judge(*head)`` comes next.
+
+    Args:
+        data: From the method to the empty line, and nothing more.
+    """
+    lines = data.split(b"\r\n")
+    try:
+        words = lines[0].split(b" ")
+        version = _VERSION.fullmatch(words[-1])
+        if len(words) != 3 or not version or not _is_token(words[0]) or words[1].translate(None, _TARGET):
+            raise _Refused("The request line is malformed")
+        if lines[-2:] != [b"", b""]:
+            raise _Refused("The head does not end with an empty line")
+        return Head(words[0], words[1], version[1].decode(), [_parse_field(line) for line in lines[1:-2]])
+    except _Refused as refused:
+        return Refusal(refused.status, f"{refused.why}.\n".encode())
+
+
+class _Refused(Exception):
+    def __init__(self, why: str, status: int = HTTPStatus.BAD_REQUEST, headers: tuple[Field, ...] = ()) -> None:
+        super().__init__(why)
+        self.why = why
+        self.status = int(status)
+        self.headers = headers
+
+
+def _parse_field(line: bytes) -> Field:
+    name, colon, value = line.partition(b":")
+    if not colon or not _is_token(name) or not _is_clean(value):
+        raise _Refused("A header line is malformed")
+    return name.lower(), value.strip(_OWS)
+
+
+def _collect(headers: Sequence[Field]) -> dict[bytes, list[bytes]]:
+    """Check every header line; values in order by name in lower case."""
+    fields: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        if not _is_token(name) or not _is_clean(value):
+            raise _Refused("A header line is malformed")
+        fields.setdefault(name.lower(), []).append(value.strip(_OWS))
+    return fields
+
+
+def _judge_request(method: bytes, version: str, fields: dict[bytes, list[bytes]]) -> None:
+    if version != "1.1":
+        same_major = version.startswith("1.")
+        status = HTTPStatus.BAD_REQUEST if same_major else HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+        raise _Refused("WebSocket needs HTTP/1.1", status)
+    if not _is_token(method):
+        raise _Refused("The method is malformed")
+    if method != b"GET":
+        raise _Refused("WebSocket needs the method GET", HTTPStatus.METHOD_NOT_ALLOWED, ((b"Allow", b"GET"),))
+    # Intermediaries disagree on where the body of an upgrade ends, so what follows it could pass as another request.
+    if b"transfer-encoding" in fields or fields.get(b"content-length", [b"0"]) != [b"0"]:
+        raise _Refused("A WebSocket request has no body")
+
+
+def _read_host(fields: dict[bytes, list[bytes]]) -> bytes:
+    hosts = fields.get(b"host", [])
+    if len(hosts) != 1 or not _is_host(hosts[0]):
+        raise _Refused("There must be exactly one Host, and a valid one")
+    return hosts[0]
+
+
+def _is_host(host: bytes) -> bool:
+    match = _HOST.fullmatch(host)
+    if match is None or int(match[2] or 0) > 0xFFFF:
+        return False
+    try:
+        return not match[1] or bool(IPv6Address(match[1].decode()))
+    except AddressValueError:
+        return False
+
+
+def _split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
+    """Return path and query. Other forms than these two belong to other methods (RFC 9112, 3.2)."""
+    if target.translate(None, _TARGET):
+        raise _Refused("The request target has a byte that must not be in it")
+    if not target.startswith(b"/"):
+        scheme, colon, rest = target.partition(b"://")
+        if not colon or scheme.lower() not in (b"http", b"https"):
+            raise _Refused("The request target must be a path or an http URL")
+        authority = rest.partition(b"/")[0].partition(b"?")[0]
+        if authority.lower() != host.lower():
+            raise _Refused("Host differs from the request target")  # RFC 9112, 3.2
+        target = rest[len(authority) :]
+        if not target.startswith(b"/"):
+            target = b"/" + target
+    path, _, query = target.partition(b"?")
+    return path, query
+
+
+def _judge_upgrade(fields: dict[bytes, list[bytes]]) -> None:
+    for name, option in ((b"upgrade", b"websocket"), (b"connection", b"upgrade")):
+        if option not in [element.lower() for element in _elements(fields.get(name, []))]:
+            why = "This is a WebSocket: ask with Upgrade: websocket and Connection: Upgrade (proxies must pass both on)"
+            raise _Refused(why, HTTPStatus.UPGRADE_REQUIRED, _UPGRADE)
+    if fields.get(b"sec-websocket-version") != [b"13"]:
+        raise _Refused("Sec-WebSocket-Version must be 13", HTTPStatus.UPGRADE_REQUIRED, _UPGRADE)
+
+
+def _accept(keys: list[bytes]) -> bytes:
+    """Judge the key and answer it (RFC 6455, 4.2.1 and 4.2.2)."""
+    try:
+        size = len(binascii.a2b_base64(keys[0], strict_mode=True)) if len(keys) == 1 else 0
+    except binascii.Error:
+        size = 0
+    if size != 16:
+        raise _Refused("There must be exactly one Sec-WebSocket-Key, 16 bytes in base64")
+    return b64encode(sha1(keys[0] + _GUID, usedforsecurity=False).digest())
+
+
+def _read_subprotocols(values: list[bytes] | None) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    names = _elements(values)
+    if not names or len(set(names)) < len(names) or not all(map(_is_token, names)):
+        raise _Refused("Sec-WebSocket-Protocol must list different tokens")  # RFC 6455, 4.1
+    return tuple(name.decode() for name in names)
+
+
+def _elements(values: list[bytes]) -> list[bytes]:
+    """Return the elements of a list header over all its lines; empty ones do not count (RFC 9110, 5.6.1)."""
+    return [element for part in b",".join(values).split(b",") if (element := part.strip(_OWS))]
+
+
+def _is_token(name: bytes) -> bool:
+    return bool(name) and not name.translate(None, _TOKEN)
+
+
+def _is_clean(value: bytes) -> bool:
+    """True without control characters but HTAB (RFC 9110, 5.5), NEL and its like (0x80-0x9F) among them.
+
+    Browsers send cookies in UTF-8, where those bytes are parts of letters; so a value that is UTF-8 is read as that.
+    """
+    if value.isascii():
+        return len(value.translate(None, _CONTROLS)) == len(value)
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    return not _CONTROL_CHARACTER.search(text)
+
+
+def _further(headers: Iterable[Field]) -> Iterator[bytes]:
+    for name, value in headers:
+        if name.lower() in _RESERVED:
+            raise ValueError(f"the header {name!r} is set by the handshake itself or must not be in its response")
+        yield _line(name, value)
+
+
+def _line(name: bytes, value: bytes) -> bytes:
+    if not _is_token(name) or not _is_clean(value):
+        raise ValueError(f"not a header line: {name!r}: {value!r}")
+    return b"%s: %s\r\n" % (name, value)
