@@ -1,0 +1,238 @@
+"""Who is in which room on this node, and the loop that writes to them. Knows no broker, no event loop and no clock.
+
+Publications wait per room until ``flush``, which writes once to each member however many wait. A room's waiting
+publications are flushed before its membership changes, so nobody gets what was published before he joined or misses
+what was published before he left.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from fairlead.dialects import Dialect
+from fairlead.errors import CloseCode
+from fairlead.limits import Limits
+from fairlead.message import Burst, Form, Message, Publication
+from fairlead.rooms.names import RoomKey
+from fairlead.transports import Transport
+
+logger = logging.getLogger(__name__)
+
+
+class ConnectionInfo(Protocol):
+    """Whose subscription it is."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def user(self) -> str | None: ...
+
+
+class Member(Protocol):
+    """One subscription. Compared by identity; its dialect, tail and form never change while it is in a room."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    @property
+    def transport(self) -> Transport: ...
+
+    @property
+    def tail(self) -> bytes: ...
+
+    @property
+    def connection(self) -> ConnectionInfo: ...
+
+
+class _Room(dict[tuple[Dialect, Form], set[Member]]):
+    """Two members or more, grouped by what decides their bytes, so that the fan-out loop has no branch per member."""
+
+    __slots__ = ()
+
+
+class Hub:
+    """The rooms of one node.
+
+    A room with one member is held as that member, without a container: most rooms of a gateway are one user's own,
+    and this makes such a room cost a dictionary entry.
+
+    Args:
+        burst_size: A joined write is cut at so many bytes (``Limits.burst_size``).
+    """
+
+    def __init__(self, *, burst_size: int = Limits().burst_size) -> None:
+        self._burst_size = burst_size
+        self._rooms: dict[RoomKey, Member | _Room] = {}
+        self._waiting: dict[RoomKey, list[Publication]] = {}
+        self.deliveries = 0
+        """Publications times members, since the start."""
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def __contains__(self, room: object) -> bool:
+        return room in self._rooms
+
+    def rooms(self) -> Iterator[tuple[RoomKey, int]]:
+        """Every room that has members, with their count. Not to be carried across a change of membership."""
+        return ((room, self.count(room)) for room in self._rooms)
+
+    def count(self, room: RoomKey) -> int:
+        """How many members a room has."""
+        return sum(len(group) for _, group in self._groups(room))
+
+    def has(self, member: Member, room: RoomKey) -> bool:
+        """Whether ``member`` is in ``room``."""
+        found = self._rooms.get(room)
+        if isinstance(found, _Room):
+            return member in found.get((member.dialect, member.transport.form), ())
+        return found is member
+
+    def add(self, member: Member, room: RoomKey) -> bool:
+        """Put a member into a room; True if it is the first one there. Who is in already is left alone."""
+        if self.has(member, room):
+            return False
+        self.flush(room)
+        found = self._rooms.setdefault(room, member)
+        if found is member:
+            return True
+        if not isinstance(found, _Room):
+            self._rooms[room] = several = _Room({(found.dialect, found.transport.form): {found}})
+        else:
+            several = found
+        several.setdefault((member.dialect, member.transport.form), set()).add(member)
+        return False
+
+    def remove(self, member: Member, room: RoomKey) -> bool:
+        """Take a member out of a room; True if it was the last one there. Who is not in is left alone."""
+        if not self.has(member, room):
+            return False
+        self.flush(room)
+        found = self._rooms[room]
+        if isinstance(found, _Room):
+            key = member.dialect, member.transport.form
+            found[key].remove(member)
+            if not found[key]:
+                del found[key]
+            if found:
+                return False
+        del self._rooms[room]
+        return True
+
+    def publish(self, room: RoomKey, publication: Publication) -> bool:
+        """Let a publication wait for ``flush``; True if nothing waited in any room, so a flush has to be asked for.
+
+        To a room without members nothing happens.
+        """
+        if room not in self._rooms:
+            return False
+        first = not self._waiting
+        self._waiting.setdefault(room, []).append(publication)
+        return first
+
+    def flush(self, room: RoomKey | None = None) -> None:
+        """Write what waits in a room; None: in every room."""
+        if room is not None:
+            publications = self._waiting.pop(room, None)
+            if publications is not None:
+                self._write(room, publications)
+            return
+        waiting, self._waiting = self._waiting, {}
+        for room, publications in waiting.items():
+            self._write(room, publications)
+
+    def _groups(self, room: RoomKey) -> Iterable[tuple[Dialect, Collection[Member]]]:
+        found = self._rooms.get(room)
+        if isinstance(found, _Room):
+            return [(dialect, members) for (dialect, _), members in found.items()]
+        return [] if found is None else [(found.dialect, (found,))]
+
+    def _write(self, room: RoomKey, publications: Sequence[Publication]) -> None:
+        excluded = {publication.exclude for publication in publications} - {None}
+        made: dict[Dialect, Sequence[_Outgoing]] = {}
+        for dialect, members in self._groups(room):
+            if excluded:
+                apart = {member for member in members if member.connection.id in excluded}
+                for member in apart:
+                    wanted = [each for each in publications if each.exclude != member.connection.id]
+                    self._fan_out((member,), self._encode(dialect, room, wanted))
+                members = set(members) - apart
+            if dialect not in made:
+                made[dialect] = self._encode(dialect, room, publications)
+            self._fan_out(tuple(members), made[dialect])
+
+    def _encode(self, dialect: Dialect, room: RoomKey, publications: Sequence[Publication]) -> Sequence[_Outgoing]:
+        """Everything that all members share: one or, past ``burst_size`` or between text and binary, several writes."""
+        writes: list[_Outgoing] = []
+        space = 0
+        for publication in publications:
+            try:
+                head = dialect.head(room, publication)
+                binary = dialect.binary(publication.kind)
+            except Exception:
+                logger.exception("room %r: a publication was dropped, its dialect cannot encode it", room)
+                continue
+            space -= len(head) + _TAIL_SIZE
+            if not writes or space < 0 or writes[-1].binary is not binary:
+                writes.append(_Outgoing(dialect, binary))
+                space = self._burst_size - len(head) - _TAIL_SIZE
+            writes[-1].append(head)
+        return writes
+
+    def _fan_out(self, members: Sequence[Member], writes: Sequence[_Outgoing]) -> None:
+        for outgoing in writes:
+            self.deliveries += len(members) * len(outgoing.heads)
+            left = iter(members)
+            while not _send_all(left, outgoing):
+                pass
+
+
+def _send_all(members: Iterator[Member], outgoing: _Outgoing) -> bool:
+    """Send to each member; False if one failed, whose connection is then closed: the iterator stands behind it.
+
+    A failing transport is a bug or a foreign one, so it costs nothing as long as there is none.
+    """
+    try:
+        for member in members:
+            member.transport.send(outgoing[member.tail])
+    except Exception:
+        logger.exception("connection %s: sending failed", member.connection.id)
+        with suppress(Exception):
+            member.transport.close(CloseCode.INTERNAL_ERROR)
+        return False
+    return True
+
+
+_TAIL_SIZE = 192  # bytes to allow for what join() adds and for the frame's head: a request id has at most 128
+_KEPT_SIZE = 256 * 1024  # bytes of spliced payloads that one fan-out keeps for members with the same tail
+
+
+class _Outgoing(dict[bytes, Message | Burst]):
+    """One write, by the member's tail: spliced when first asked for, kept for the next member as long as it fits."""
+
+    __slots__ = ("_dialect", "_size", "binary", "heads")
+
+    def __init__(self, dialect: Dialect, binary: bool) -> None:
+        self._dialect = dialect
+        self._size = 0
+        self.binary = binary
+        self.heads: list[bytes] = []
+
+    def append(self, head: bytes) -> None:
+        self.heads.append(head)
+        self._size += len(head) + _TAIL_SIZE
+
+    def __missing__(self, tail: bytes) -> Message | Burst:
+        join, heads = self._dialect.join, self.heads
+        outgoing: Message | Burst
+        if len(heads) == 1:
+            outgoing = Message(join(heads[0], tail), binary=self.binary)
+        else:
+            outgoing = Burst(self._dialect.pack([join(head, tail) for head in heads]), binary=self.binary)
+        if len(self) * self._size < _KEPT_SIZE:
+            self[tail] = outgoing
+        return outgoing
