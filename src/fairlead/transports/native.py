@@ -1,0 +1,502 @@
+"""The fast path: after the 101, this asyncio protocol object is the connection.
+
+No task and no timer of its own: deadlines sit in the server's wheel. What it does per message is one pass of the reader
+and one call of the receiver; per outgoing message one ``write`` of bytes that were encoded once for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from fairlead.errors import CloseCode, Closed
+from fairlead.limits import Limits
+from fairlead.message import Burst, Form, Message
+from fairlead.transports.ticker import Ticker
+from fairlead.wire.frames import PLAIN, Opcode, encode
+from fairlead.wire.messages import Close, Event, Failure, MessageReader, Ping, answer_payload, close_payload
+
+if TYPE_CHECKING:
+    from fairlead.transports import Receiver
+
+logger = logging.getLogger(__name__)
+
+HIGH_WATER = 64 * 1024
+"""Bytes in asyncio's own write buffer past which further messages wait in the outbox, where they can still be dropped
+at a message border. asyncio's default."""
+
+SLICE = 16 * 1024
+"""Bytes parsed at once, so that a read full of tiny frames becomes objects a few thousand at a time."""
+
+
+SPARE_DESCRIPTORS = 128
+"""Descriptors kept for the listeners, the upstream pool, the broker and files."""
+
+
+_PING = encode(Opcode.PING, b"")
+
+
+class State(IntEnum):
+    """Where the connection is (RFC 6455, 7.1.3 and 7.1.4)."""
+
+    OPEN = 0
+    CLOSING = 1  # a Close frame was sent or received; nothing more goes out
+    LOST = 2  # the socket is gone
+
+
+class Hold(IntEnum):
+    """Why nothing is delivered: bits, several may be set."""
+
+    RECEIVER = 1
+    RATE = 2
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """What all connections of one listener have in common.
+
+    Attributes:
+        connections: Every connection of the listener, plain HTTP included; each has ``shutdown()``.
+        slow_closes: Connections closed because their outbox was full.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    ticker: Ticker
+    connections: set[object] = field(default_factory=set)
+    slow_closes: int = 0
+
+    @property
+    def connection_limit(self) -> int:
+        """Connections allowed at once (see ``Limits.connections``)."""
+        if self.limits.connections is not None:
+            return self.limits.connections
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
+
+
+class Waiting:
+    """What a connection holds back: made when it is needed, dropped when it is empty."""
+
+    __slots__ = ("data", "drained", "events", "outbox", "pong", "queued")
+
+    def __init__(self) -> None:
+        self.outbox: list[bytes] = []
+        self.queued = 0
+        self.pong: bytes | None = None
+        self.drained: asyncio.Future[None] | None = None
+        self.events: list[Event] = []
+        self.data = b""
+
+
+class NativeTransport(asyncio.Protocol):
+    """An open WebSocket connection on a socket of ours.
+
+    Args:
+        transport: The socket's asyncio transport, after the 101 was written to it.
+        receiver: Who gets the messages.
+        shared: What it shares with the server's other connections.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_congested",
+        "_controls",
+        "_cork",
+        "_heard",
+        "_hold",
+        "_outcome",
+        "_reader",
+        "_receiver",
+        "_refilled",
+        "_shared",
+        "_state",
+        "_transport",
+        "_waiting",
+        "due",
+    )
+
+    def __init__(self, transport: asyncio.Transport, receiver: Receiver, shared: Shared) -> None:
+        limits = shared.limits
+        self.due = 0
+        self._shared = shared
+        self._transport = transport
+        self._receiver: Receiver | None = receiver
+        self._reader: MessageReader | None = MessageReader(
+            message_size=limits.message_size, fragment_count=limits.fragment_count
+        )
+        self._state = State.OPEN
+        self._outcome: tuple[int, str] | None = None
+        self._cork: list[bytes] | None = None
+        self._congested = False
+        self._waiting: Waiting | None = None
+        self._hold = 0
+        self._budget = limits.message_burst
+        self._controls = limits.control_rate
+        self._heard = self._refilled = shared.ticker.wheel.now
+
+    def start(self, early: bytes) -> None:
+        """Take over the socket: tell the receiver, then parse what came right behind the request."""
+        shared = self._shared
+        shared.connections.add(self)
+        shared.ticker.schedule(self, shared.limits.ping_after)
+        self._heard = self._refilled = shared.ticker.wheel.now
+        transport = self._transport
+        if shared.limits.outbox_low != HIGH_WATER // 4:
+            transport.set_write_buffer_limits(high=HIGH_WATER, low=shared.limits.outbox_low)
+        transport.set_protocol(self)
+        self._cork = []
+        try:
+            if self._receiver is not None:
+                self._receiver.connected(self)
+        except Exception:
+            self._broken()
+        self._uncork()
+        if early and self._state is State.OPEN:
+            self.data_received(early)
+
+    # -- outward: the Transport seam ---------------------------------------------------------------------------------
+
+    @property
+    def form(self) -> Form:
+        return PLAIN
+
+    @property
+    def open(self) -> bool:
+        return self._state is State.OPEN
+
+    @property
+    def buffered(self) -> int:
+        if self._state is State.LOST:
+            return 0
+        queued = self._waiting.queued if self._waiting is not None else 0
+        corked = sum(map(len, self._cork)) if self._cork else 0
+        return self._transport.get_write_buffer_size() + queued + corked
+
+    def send(self, outgoing: Message | Burst) -> None:
+        if self._state:
+            return
+        if self._cork is not None:
+            self._cork.append(outgoing.wire(PLAIN))
+        elif self._congested:
+            self._enqueue(outgoing.wire(PLAIN))
+        else:
+            self._transport.write(outgoing.wire(PLAIN))
+
+    async def drained(self) -> None:
+        if self._state is not State.OPEN:
+            raise Closed(*(self._outcome or (CloseCode.ABNORMAL, "")))
+        if not self._congested:
+            return
+        waiting = self._hold_back()
+        if waiting.drained is None:
+            waiting.drained = self._shared.loop.create_future()
+        await asyncio.shield(waiting.drained)
+        if self._state is not State.OPEN:
+            raise Closed(*(self._outcome or (CloseCode.ABNORMAL, "")))
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        if self._state is State.OPEN:
+            self._emit(_close_frame(code, reason))
+            self._closing(code, reason)
+
+    def pause_reading(self) -> None:
+        self._stop(Hold.RECEIVER)
+
+    def resume_reading(self) -> None:
+        self._go_on(Hold.RECEIVER)
+
+    def shutdown(self) -> None:
+        """The server is going: tell the client to come back (RFC 6455, 7.4.1 and the registry: 1012)."""
+        self.close(CloseCode.SERVICE_RESTART, "service restart")
+
+    def abort(self) -> None:
+        """Drop the connection without a Close frame."""
+        if self._state is not State.LOST:
+            self._state = State.CLOSING
+            self._transport.abort()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _emit(self, data: bytes) -> None:
+        """Write one of our own control frames, behind what waits."""
+        if self._cork is not None:
+            self._cork.append(data)
+        elif self._waiting is not None and self._waiting.outbox:
+            self._waiting.outbox.append(data)
+            self._waiting.queued += len(data)
+        else:
+            self._transport.write(data)
+
+    def _enqueue(self, data: bytes) -> None:
+        waiting = self._hold_back()
+        waiting.outbox.append(data)
+        waiting.queued += len(data)
+        if waiting.queued + self._transport.get_write_buffer_size() > self._shared.limits.outbox_size:
+            self._overflow(waiting)
+
+    def _overflow(self, waiting: Waiting) -> None:
+        """The client reads too slowly: what waits is dropped whole, so that 1013 is the next thing it reads."""
+        waiting.outbox.clear()
+        waiting.queued = 0
+        self._shared.slow_closes += 1
+        self._transport.write(_close_frame(CloseCode.TRY_AGAIN_LATER, "outbox full"))
+        self._closing(CloseCode.TRY_AGAIN_LATER, "outbox full")
+
+    def _uncork(self) -> None:
+        """Write everything that was sent while one read was processed, at once."""
+        cork, self._cork = self._cork, None
+        if not cork:
+            return
+        data = cork[0] if len(cork) == 1 else b"".join(cork)
+        if not self._congested:
+            self._transport.write(data)
+        elif self._state is State.OPEN:
+            self._enqueue(data)
+        else:
+            self._emit(data)
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        waiting = self._waiting
+        if waiting is None:
+            return
+        outbox = waiting.outbox
+        taken = 0
+        while taken < len(outbox) and not self._congested:
+            start, size = taken, 0
+            while taken < len(outbox) and size < HIGH_WATER:
+                size += len(outbox[taken])
+                taken += 1
+            waiting.queued -= size
+            self._transport.write(b"".join(outbox[start:taken]))
+        del outbox[:taken]
+        if not self._congested:
+            self._caught_up(waiting)
+
+    def _caught_up(self, waiting: Waiting) -> None:
+        if waiting.pong is not None and self._state is State.OPEN:
+            self._transport.write(waiting.pong)
+        waiting.pong = None
+        self._wake(waiting)
+        self._release()
+        if self._reader is None:
+            self._end()
+
+    def _hold_back(self) -> Waiting:
+        if self._waiting is None:
+            self._waiting = Waiting()
+        return self._waiting
+
+    def _release(self) -> None:
+        waiting = self._waiting
+        if waiting is None or waiting.outbox or waiting.events or waiting.data:
+            return
+        if waiting.drained is None and waiting.pong is None:
+            self._waiting = None
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._shared.ticker.wheel.now
+        reader = self._reader
+        if reader is None:
+            return
+        if self._hold:
+            self._hold_back().data += data
+            return
+        self._cork = []
+        if len(data) <= SLICE:
+            self._deliver(reader.feed(data))
+        else:
+            self._deliver_slices(reader, data)
+        self._uncork()
+
+    def _deliver_slices(self, reader: MessageReader, data: bytes) -> None:
+        for start in range(0, len(data), SLICE):
+            if self._hold:
+                self._hold_back().data += data[start:]
+                return
+            self._deliver(reader.feed(data[start : start + SLICE]))
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        """Hand out what one slice of the input held, until somebody says stop."""
+        for index, event in enumerate(events):
+            if self._hold:
+                self._hold_back().events.extend(events[index:])
+                return
+            kind = type(event)
+            if kind is not str and kind is not bytes:
+                self._control(event)
+                continue
+            if self._state or self._receiver is None:
+                continue
+            self._budget -= 1
+            if self._budget <= 0:
+                self._refill()
+            try:
+                self._receiver.received(event)  # type: ignore[arg-type]  # narrowed by its exact type above
+            except Exception:
+                self._broken()
+
+    def _control(self, event: Event) -> None:
+        match event:
+            case Close():
+                if self._state is State.OPEN:
+                    self._emit(encode(Opcode.CLOSE, answer_payload(event.code)))
+                    self._closing(event.code, event.reason)
+                self._finish()
+            case Failure():
+                if self._state is State.OPEN:
+                    self._emit(_close_frame(event.code, event.reason))
+                    self._closing(event.code, event.reason)
+                self._finish()
+            case _:
+                self._controls -= 1
+                if self._controls <= 0:
+                    self._refill()
+                if isinstance(event, Ping) and self._state is State.OPEN:
+                    self._answer(encode(Opcode.PONG, event.payload))
+
+    def _answer(self, pong: bytes) -> None:
+        """A client that does not read gets one pong, the newest (RFC 6455, 5.5.3)."""
+        if self._congested:
+            self._hold_back().pong = pong
+        else:
+            self._emit(pong)
+
+    def _refill(self) -> None:
+        """A budget is used up: fill it for the time gone by, or stop reading until there is some."""
+        limits, now = self._shared.limits, self._shared.ticker.wheel.now
+        seconds, self._refilled = now - self._refilled, now
+        self._budget = min(limits.message_burst, max(self._budget, 0) + seconds * limits.message_rate)
+        self._controls = min(limits.control_rate, max(self._controls, 0) + seconds * limits.control_rate)
+        if self._budget <= 0 or self._controls <= 0:
+            self._stop(Hold.RATE)
+            self._shared.ticker.schedule(self, 0)
+
+    def _stop(self, why: Hold) -> None:
+        if not self._hold and self._state is not State.LOST:
+            self._transport.pause_reading()
+        self._hold |= why
+
+    def _go_on(self, why: Hold) -> None:
+        if self._hold & why:
+            self._hold &= ~why
+            if not self._hold:
+                # From a later callback, as the seam promises, and with the reading still stopped, so in order.
+                self._shared.loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Deliver what was held back, then read on."""
+        reader, waiting = self._reader, self._waiting
+        if self._hold or reader is None:
+            return
+        self._cork = []
+        if waiting is not None:
+            events, waiting.events = waiting.events, []
+            data, waiting.data = waiting.data, b""
+            self._deliver(events)
+            if data:
+                self._deliver_slices(reader, data)
+            self._release()
+        self._uncork()
+        if not self._hold and self._state is not State.LOST:
+            self._transport.resume_reading()
+
+    # -- closing -----------------------------------------------------------------------------------------------------
+
+    def _closing(self, code: int, reason: str) -> None:
+        """A Close frame went out: from here the client has ``close_timeout`` seconds."""
+        self._state = State.CLOSING
+        self._outcome = (code, reason)
+        shared = self._shared
+        shared.ticker.schedule(self, shared.limits.close_timeout)
+        # A stopped reader would never see the client's Close.
+        self._hold = 0
+        if self._waiting is not None:
+            self._waiting.events.clear()
+            self._waiting.data = b""
+            self._waiting.pong = None
+            self._wake(self._waiting)
+        self._transport.resume_reading()
+
+    def _finish(self) -> None:
+        """Both Close frames are there, or the peer broke the protocol: end the socket when all is written.
+
+        RFC 6455, 7.1.1: the server closes first. Where the client may still be sending, our side is closed and its
+        bytes are read and thrown away: closing a socket with unread input resets it, and the Close frame is lost.
+        """
+        self._reader = None
+        self._shared.loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._state is State.LOST or self._transport.is_closing():
+            return
+        if self._waiting is not None and self._waiting.outbox:
+            return  # again when it is written
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def _broken(self) -> None:
+        logger.exception("a receiver failed")
+        self.close(CloseCode.INTERNAL_ERROR)
+
+    def _wake(self, waiting: Waiting) -> None:
+        if waiting.drained is not None and not waiting.drained.done():
+            waiting.drained.set_result(None)
+        waiting.drained = None
+
+    def expired(self) -> None:
+        """The wheel's call: the budget is back, a ping is due, or the time is over."""
+        shared = self._shared
+        limits = shared.limits
+        if self._state is not State.OPEN:
+            self._transport.abort()
+            return
+        if self._hold & Hold.RATE:
+            self._budget = min(limits.message_burst, max(self._budget, 0) + limits.message_rate)
+            self._controls = limits.control_rate
+            self._refilled = shared.ticker.wheel.now
+            self._go_on(Hold.RATE)
+        if self._hold:
+            self._heard = shared.ticker.wheel.now  # nobody listens, so silence says nothing about the client
+        silent = shared.ticker.wheel.now - self._heard
+        if silent >= limits.ping_timeout:
+            self.close(CloseCode.INTERNAL_ERROR, "ping timeout")
+            self._transport.close()
+        elif silent >= limits.ping_after:
+            if not self._congested:
+                self._emit(_PING)
+            shared.ticker.schedule(self, limits.ping_timeout - silent)
+        else:
+            shared.ticker.schedule(self, limits.ping_after - silent)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        shared = self._shared
+        self._state = State.LOST
+        shared.connections.discard(self)
+        shared.ticker.cancel(self)
+        code, reason = self._outcome or (CloseCode.ABNORMAL, "")
+        if self._waiting is not None:
+            self._wake(self._waiting)
+        receiver, self._receiver = self._receiver, None
+        self._reader = self._waiting = None
+        if receiver is not None:
+            receiver.closed(code, reason)
+
+
+def _close_frame(code: int, reason: str) -> bytes:
+    return encode(Opcode.CLOSE, close_payload(code, reason))

@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fairlead.errors import Closed
+from fairlead.limits import Limits
+from fairlead.message import Burst, Message
+from fairlead.transports import Transport
+from fairlead.transports.native import HIGH_WATER, NativeTransport, Shared
+from fairlead.transports.ticker import Ticker
+from fairlead.wire.frames import Opcode, encode
+from fairlead.wire.messages import Close, Event, Failure, MessageReader, Ping, Pong
+
+MASK = b"\x01\x02\x03\x04"
+
+
+class Socket(asyncio.Transport):
+    """A socket's transport that takes only as much as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.taken = 0
+        self.capacity: float = float("inf")
+        self.protocol: Any = None
+        self.reading = True
+        self.ended = self.closed = self.aborted = False
+        self._congested = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.ended
+        self.written.append(bytes(data))
+        if self.get_write_buffer_size() > HIGH_WATER and not self._congested:
+            self._congested = True
+            self.protocol.pause_writing()
+
+    def drain(self) -> None:
+        """The client reads everything."""
+        while self._congested:
+            self.taken = sum(map(len, self.written))
+            self._congested = False
+            self.protocol.resume_writing()
+
+    def stall(self) -> None:
+        """The client stops reading: nothing written from now on leaves."""
+        self.taken = sum(map(len, self.written))
+        self.capacity = 0
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.written)) - self.taken if self.capacity == 0 else 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    @property
+    def events(self) -> list[Event]:
+        """What the client sees."""
+        reader = MessageReader(message_size=2**30, fragment_count=10, client=True)
+        return list(reader.feed(b"".join(self.written)))
+
+
+class Receiver:
+    def __init__(self) -> None:
+        self.transport: Transport | None = None
+        self.messages: list[str | bytes] = []
+        self.ends: list[tuple[int, str]] = []
+        self.on_message: Callable[[str | bytes], None] = lambda payload: None
+
+    def connected(self, transport: Transport) -> None:
+        self.transport = transport
+
+    def received(self, payload: str | bytes) -> None:
+        self.messages.append(payload)
+        self.on_message(payload)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.ends.append((code, reason))
+
+
+class Connection:
+    """A native transport between a fake socket and a recording receiver, with the wheel turned by hand."""
+
+    def __init__(self, limits: Limits | None = None, early: bytes = b"") -> None:
+        self.shared = Shared(asyncio.get_running_loop(), limits or Limits(), Ticker(asyncio.get_running_loop()))
+        self.socket = Socket()
+        self.receiver = Receiver()
+        self.transport = NativeTransport(self.socket, self.receiver, self.shared)
+        self.transport.start(early)
+
+    def receive(self, *frames: bytes) -> None:
+        self.transport.data_received(b"".join(frames))
+
+    def pass_time(self, seconds: int) -> None:
+        """Let seconds go by on the wheel, one by one."""
+        wheel = self.shared.ticker.wheel
+        for _ in range(seconds):
+            for item in wheel.advance(wheel.now + 1):
+                item.expired()
+
+    def lose(self) -> None:
+        self.transport.connection_lost(None)
+
+
+def text(payload: str) -> bytes:
+    return encode(Opcode.TEXT, payload.encode(), mask=MASK)
+
+
+def control(opcode: Opcode, payload: bytes = b"") -> bytes:
+    return encode(opcode, payload, mask=MASK)
+
+
+async def turns(count: int = 3) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_messages_reach_the_receiver_in_order() -> None:
+    connection = Connection(early=text("0"))
+    connection.receive(text("a"), encode(Opcode.BINARY, b"b", mask=MASK), text("c"))
+    assert connection.receiver.messages == ["0", "a", b"b", "c"]
+    assert connection.receiver.transport is connection.transport
+
+
+async def test_everything_sent_while_one_read_is_processed_goes_out_in_one_write() -> None:
+    connection = Connection()
+    connection.receiver.on_message = lambda payload: connection.transport.send(Message(str(payload).encode()))
+    connection.receive(text("a"), control(Opcode.PING, b"!"), text("b"), control(Opcode.CLOSE))
+    assert len(connection.socket.written) == 1
+    assert connection.socket.events == ["a", Pong(b"!"), "b", Close(1005, "")]
+
+
+async def test_a_burst_is_several_messages_in_one_write() -> None:
+    connection = Connection()
+    connection.transport.send(Burst([b"a", b"b"]))
+    assert len(connection.socket.written) == 1
+    assert connection.socket.events == ["a", "b"]
+
+
+async def test_a_slow_client_is_closed_with_1013_at_a_message_border() -> None:
+    connection = Connection(Limits(outbox_size=200_000))
+    connection.socket.stall()
+    message = Message(b"x" * 50_000)
+    for _ in range(4):
+        connection.transport.send(message)
+        assert connection.transport.buffered <= 200_000
+        assert connection.transport.open or _ == 3
+    assert not connection.transport.open
+    assert connection.transport.buffered < 110_000, "what waited is dropped"
+    assert connection.shared.slow_closes == 1
+    connection.transport.send(message)
+    events = connection.socket.events
+    assert events[-1] == Close(1013, "outbox full")
+    assert len(events) == 3
+    connection.pass_time(7)
+    assert connection.socket.aborted
+    connection.lose()
+    assert connection.receiver.ends == [(1013, "outbox full")]
+
+
+async def test_a_client_that_catches_up_gets_everything_in_order() -> None:
+    connection = Connection()
+    connection.socket.stall()
+    sent = [f"{number}".ljust(9_000) for number in range(100)]
+    for each in sent:
+        connection.transport.send(Message(each.encode()))
+    assert len(connection.socket.written) < 100
+    connection.socket.drain()
+    assert connection.socket.events == sent
+    assert connection.transport.open
+
+
+async def test_drained_waits_for_a_slow_client_and_wakes_all_who_wait() -> None:
+    connection = Connection()
+    await asyncio.wait_for(connection.transport.drained(), 1)
+    connection.socket.stall()
+    connection.transport.send(Message(b"x" * 100_000))
+    waiting = [asyncio.ensure_future(connection.transport.drained()) for _ in range(3)]
+    await turns()
+    assert not any(each.done() for each in waiting)
+    waiting[0].cancel()
+    connection.socket.drain()
+    await turns()
+    assert waiting[0].cancelled()
+    assert waiting[1].result() is None
+    assert waiting[2].result() is None
+
+
+async def test_drained_raises_when_the_connection_closes() -> None:
+    connection = Connection()
+    connection.socket.stall()
+    connection.transport.send(Message(b"x" * 100_000))
+    waiting = asyncio.ensure_future(connection.transport.drained())
+    await turns()
+    connection.transport.close(4000, "enough")
+    with pytest.raises(Closed) as closed:
+        await waiting
+    assert (closed.value.code, closed.value.reason) == (4000, "enough")
+    with pytest.raises(Closed):
+        await connection.transport.drained()
+
+
+async def test_pongs_for_a_client_that_does_not_read_are_the_newest_one() -> None:
+    connection = Connection()
+    connection.socket.stall()
+    connection.transport.send(Message(b"x" * 100_000))
+    before = connection.transport.buffered
+    connection.receive(*[control(Opcode.PING, b"%d" % number) for number in range(50)])
+    assert connection.transport.buffered == before
+    connection.socket.drain()
+    assert connection.socket.events[1:] == [Pong(b"49")]
+
+
+async def test_a_close_of_ours_waits_for_the_clients_and_then_ends_the_socket() -> None:
+    connection = Connection()
+    connection.transport.close(4001, "bye")
+    connection.transport.close(4002, "again")
+    connection.transport.send(Message(b"too late"))
+    assert connection.socket.events == [Close(4001, "bye")]
+    connection.receive(text("ignored"), control(Opcode.CLOSE, b"\x0f\xa1"))
+    await turns()
+    assert connection.socket.ended
+    assert connection.receiver.messages == []
+    assert connection.receiver.ends == []
+    connection.lose()
+    assert connection.receiver.ends == [(4001, "bye")]
+
+
+async def test_a_close_of_the_client_is_answered_and_the_socket_ended() -> None:
+    connection = Connection()
+    connection.receive(text("a"), control(Opcode.CLOSE, b"\x03\xe8bye"))
+    assert not connection.transport.open
+    assert connection.socket.events == [Close(1000, "")]
+    await turns()
+    assert connection.socket.ended
+    connection.lose()
+    assert connection.receiver.ends == [(1000, "bye")]
+
+
+async def test_a_client_that_never_finishes_the_close_is_dropped() -> None:
+    connection = Connection()
+    connection.transport.close(1000)
+    connection.pass_time(5)
+    assert not connection.socket.aborted
+    connection.pass_time(2)
+    assert connection.socket.aborted
+
+
+async def test_a_broken_rule_fails_the_connection_with_its_code() -> None:
+    connection = Connection()
+    connection.receive(text("good"), b"\xff\x80\x00\x00\x00\x00", text("never"))
+    assert connection.receiver.messages == ["good"]
+    (end,) = connection.socket.events
+    assert isinstance(end, Close)
+    assert end.code == 1002
+    await turns()
+    assert connection.socket.ended
+    connection.receive(b"whatever" * 1000)
+    connection.lose()
+    assert connection.receiver.ends[0][0] == 1002
+    assert not isinstance(connection.receiver.ends, Failure)
+
+
+async def test_a_lost_connection_is_1006() -> None:
+    connection = Connection()
+    connection.lose()
+    assert connection.receiver.ends == [(1006, "")]
+    assert connection.shared.connections == set()
+    assert not connection.shared.ticker.wheel
+    connection.transport.send(Message(b"x"))
+    connection.transport.close()
+    assert connection.socket.written == []
+
+
+async def test_a_failing_receiver_closes_its_connection_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection()
+
+    def fail(payload: str | bytes) -> None:
+        raise RuntimeError("secret")
+
+    connection.receiver.on_message = fail
+    connection.receive(text("a"), text("b"))
+    assert connection.socket.events == [Close(1011, "")]
+    assert connection.receiver.messages == ["a"]
+
+
+# -- reading stopped ---------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_delivered_while_reading_is_paused_and_nothing_is_lost() -> None:
+    connection = Connection()
+    transport, receiver = connection.transport, connection.receiver
+    receiver.on_message = lambda payload: transport.pause_reading() if payload == "b" else None
+    connection.receive(*map(text, "abcd"), text("e")[:3])
+    assert receiver.messages == ["a", "b"]
+    assert not connection.socket.reading
+    connection.receive(text("e")[3:], text("f"))
+    transport.resume_reading()
+    assert receiver.messages == ["a", "b"], "never from inside a call of ours"
+    await turns()
+    assert receiver.messages == list("abcdef")
+    assert connection.socket.reading
+
+
+async def test_pausing_again_while_catching_up_stops_again() -> None:
+    connection = Connection()
+    transport, receiver = connection.transport, connection.receiver
+    receiver.on_message = lambda payload: transport.pause_reading()
+    connection.receive(*map(text, "abc"))
+    for count in (1, 2, 3):
+        assert receiver.messages == list("abc"[:count])
+        transport.resume_reading()
+        await turns()
+    assert connection.socket.reading
+
+
+async def test_a_close_frame_behind_held_messages_keeps_its_place() -> None:
+    connection = Connection()
+    transport, receiver = connection.transport, connection.receiver
+    receiver.on_message = lambda payload: transport.pause_reading() if payload == "a" else None
+    connection.receive(text("a"), text("b"), control(Opcode.CLOSE, b"\x03\xe8"))
+    assert transport.open
+    transport.resume_reading()
+    await turns()
+    assert receiver.messages == ["a", "b"]
+    assert not transport.open
+
+
+async def test_past_the_message_rate_reading_stops_and_nothing_is_lost() -> None:
+    connection = Connection(Limits(message_rate=10, message_burst=20))
+    sent = [f"{number}" for number in range(100)]
+    connection.receive(*map(text, sent))
+    assert len(connection.receiver.messages) == 20
+    assert not connection.socket.reading
+    seconds = 0
+    while len(connection.receiver.messages) < 100:
+        before = len(connection.receiver.messages)
+        connection.pass_time(1)
+        await turns()
+        seconds += 1
+        assert len(connection.receiver.messages) - before <= 20
+        assert seconds < 30
+    assert connection.receiver.messages == sent
+    assert seconds >= 7
+    connection.pass_time(2)
+    await turns()
+    assert connection.socket.reading
+
+
+async def test_an_honest_sender_is_never_stopped() -> None:
+    connection = Connection(Limits(message_rate=10, message_burst=20))
+    for _ in range(30):
+        connection.receive(*[text("x")] * 10)
+        assert connection.socket.reading
+        connection.pass_time(1)
+
+
+async def test_pings_have_a_rate_of_their_own() -> None:
+    connection = Connection(Limits(control_rate=10))
+    connection.receive(*[control(Opcode.PING)] * 1000)
+    assert not connection.socket.reading
+    assert len(connection.socket.events) <= 10
+
+
+async def test_a_read_full_of_tiny_frames_is_parsed_in_slices() -> None:
+    connection = Connection(Limits(message_burst=10, message_rate=1))
+    connection.receive(text("") * 40_000)
+    waiting = connection.transport._waiting
+    assert waiting is not None
+    assert len(waiting.events) < 3_000
+    assert len(connection.receiver.messages) == 10
+
+
+# -- silence -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_silent_client_is_pinged_and_then_closed() -> None:
+    connection = Connection()
+    connection.pass_time(25)
+    assert connection.socket.events == []
+    connection.pass_time(2)
+    assert connection.socket.events == [Ping(b"")]
+    connection.pass_time(18)
+    assert connection.transport.open
+    connection.pass_time(2)
+    assert connection.socket.events == [Ping(b""), Close(1011, "ping timeout")]
+    connection.lose()
+    assert connection.receiver.ends == [(1011, "ping timeout")]
+
+
+async def test_any_byte_from_the_client_is_a_sign_of_life() -> None:
+    connection = Connection()
+    for _ in range(20):
+        connection.pass_time(20)
+        connection.receive(control(Opcode.PONG))
+    assert connection.socket.events == []
+    assert connection.transport.open
+
+
+async def test_silence_says_nothing_while_nobody_listens() -> None:
+    connection = Connection()
+    connection.transport.pause_reading()
+    connection.pass_time(300)
+    assert connection.transport.open
+    connection.transport.resume_reading()
+    await turns()
+    connection.pass_time(60)
+    assert not connection.transport.open
