@@ -1,0 +1,357 @@
+"""Start, signals, several listeners and the drain: uvicorn's Server with one owner for all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import random
+import resource
+import ssl
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from fairlead.errors import UsageError
+from fairlead.limits import Limits
+from fairlead.server.http import HttpProtocol
+from fairlead.server.websocket import WebSocketProtocol
+from fairlead.transports.native import NativeTransport, Shared
+from fairlead.transports.ticker import Ticker
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections the kernel holds for us while the loop is busy: with asyncio's 100 a rush of clients waits seconds."""
+
+DRAIN_RATE = 100
+"""Clients per second told to come back while draining, as long as the window allows: a handful is told at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """An address and the application that answers there.
+
+    Attributes:
+        app: The ASGI application.
+        host: Address to bind; loopback unless told otherwise.
+        port: 0 lets the system choose; ``Server.addresses`` tells.
+        uds: Path of a Unix socket instead of host and port. Readable and writable by its owner and group only.
+        certfile: PEM file with the certificate chain; with it the listener speaks TLS.
+        keyfile: PEM file with the private key, if it is not in ``certfile``.
+    """
+
+    app: Any
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uds: str = ""
+    certfile: str = ""
+    keyfile: str = ""
+
+
+class _Endpoint:
+    """A listener at work."""
+
+    def __init__(self, listener: Listener, config: Config, shared: Shared, state: ServerState) -> None:
+        self.listener = listener
+        self.config = config
+        self.shared = shared
+        self.state = state
+        self.server: asyncio.Server | None = None
+
+    @property
+    def sockets(self) -> list[NativeTransport]:
+        return [each for each in self.shared.connections if isinstance(each, NativeTransport)]
+
+    def address(self) -> str:
+        """Where it listens, as a URL without a path."""
+        if self.listener.uds:
+            return f"unix:{self.listener.uds}"
+        assert self.server is not None
+        host, port = self.server.sockets[0].getsockname()[:2]
+        scheme = "https" if self.config.ssl else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """One process: public listener, further listeners, one lifespan, one drain.
+
+    Args:
+        listener: The public one. Its application gets the lifespan and its clients are drained.
+        also: Further listeners; they go on answering until the clients of the public one are gone.
+        limits: Bounds of the public listener; the others have its head limits.
+        flush: Called before clients are closed in a drain, so that what was published is on its way first.
+        draining: Called once when a drain begins.
+        ready: Called with all addresses, in order, when every listener accepts.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        *,
+        also: Sequence[Listener] = (),
+        limits: Limits | None = None,
+        flush: Callable[[], None] | None = None,
+        draining: Callable[[], None] | None = None,
+        ready: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._limits = limits or Limits()
+        ticker = Ticker(loop)
+        self._endpoints: list[_Endpoint] = []
+        for each in (listener, *also):
+            state = ServerState()
+            shared = Shared(loop, self._limits, ticker, state.connections)  # type: ignore[arg-type]  # a wider set
+            config = _config(each, shared, lifespan="off" if self._endpoints else "auto")
+            self._endpoints.append(_Endpoint(each, config, shared, state))
+        super().__init__(self._endpoints[0].config)
+        self.server_state = self._endpoints[0].state
+        self._flush = flush or _nothing
+        self._on_draining = draining or _nothing
+        self._on_ready = ready
+        self._forced = asyncio.Event()
+        self._loop = loop
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where each listener listens, in order, as URLs without a path."""
+        return [endpoint.address() for endpoint in self._endpoints]
+
+    @property
+    def shared(self) -> Shared:
+        """The public listener's connections and counters."""
+        return self._endpoints[0].shared
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    async def startup(self, sockets: Any = None) -> None:
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise UsageError("the application's startup failed")
+        try:
+            for endpoint in self._endpoints:
+                endpoint.server = await self._listen(endpoint)
+        except OSError:
+            self._stop_listening(self._endpoints)
+            await self.lifespan.shutdown()
+            raise
+        self.started = True
+        if self._on_ready is not None:
+            self._on_ready(self.addresses)
+
+    async def _listen(self, endpoint: _Endpoint) -> asyncio.Server:
+        config, listener = endpoint.config, endpoint.listener
+        if not config.loaded:
+            config.load()
+        make: Callable[..., asyncio.Protocol] = config.http_protocol_class
+        factory = functools.partial(
+            make,
+            config=config,
+            server_state=endpoint.state,
+            app_state=self.lifespan.state,
+            _loop=self._loop,
+        )
+        tls: dict[str, Any] = {"ssl": config.ssl}
+        if config.ssl:
+            tls["ssl_handshake_timeout"] = self._limits.head_timeout
+        if not listener.uds:
+            return await self._loop.create_server(factory, listener.host, listener.port, backlog=BACKLOG, **tls)
+        path = Path(listener.uds)
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()  # left behind by a process that was killed
+        server = await self._loop.create_unix_server(factory, listener.uds, backlog=BACKLOG, **tls)
+        path.chmod(0o660)
+        return server
+
+    async def on_tick(self, counter: int) -> bool:
+        over = await super().on_tick(counter)
+        for endpoint in self._endpoints[1:]:
+            endpoint.state.default_headers = self.server_state.default_headers
+        return over
+
+    # -- signals -----------------------------------------------------------------------------------------------------
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, the second one ends everything at once."""
+        if self.should_exit:
+            self.force_exit = True
+            self._loop.call_soon_threadsafe(self._forced.set)
+        self.should_exit = True
+
+    # -- drain -------------------------------------------------------------------------------------------------------
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Stop accepting, tell clients to come back, wait, close."""
+        public, others = self._endpoints[0], self._endpoints[1:]
+        self._on_draining()
+        self._stop_listening([public])
+        for connection in list(public.shared.connections):
+            if not isinstance(connection, NativeTransport):
+                connection.shutdown()  # type: ignore[attr-defined]  # what stands in this set has it
+        await self._drain_clients(public)
+        self._stop_listening(others)
+        for endpoint in others:
+            for connection in list(endpoint.shared.connections):
+                connection.shutdown()  # type: ignore[attr-defined]
+        await self._until(lambda: not any(e.state.connections or e.state.tasks for e in self._endpoints), 5.0)
+        self._abort_all()
+        await self.lifespan.shutdown()
+
+    async def _drain_clients(self, public: _Endpoint) -> None:
+        limits = self._limits
+        clients = public.sockets
+        window = min(limits.drain_window, len(clients) / DRAIN_RATE)
+        random.shuffle(clients)
+        started = self._loop.time()
+        for batch, pause in _batches(clients, window):
+            if self.force_exit:
+                return
+            self._flush()
+            for client in batch:
+                client.shutdown()
+            await self._sleep(pause)
+        # Whoever was let in meanwhile; and everybody's close handshake.
+        self._flush()
+        for client in public.sockets:
+            client.shutdown()
+        await self._until(lambda: not public.sockets, started + window + limits.drain_grace - self._loop.time())
+        for client in public.sockets:
+            client.abort()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, or less if a second signal comes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._forced.wait()
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        end = self._loop.time() + seconds
+        while not condition() and not self.force_exit and self._loop.time() < end:
+            await self._sleep(0.02)
+
+    def _stop_listening(self, endpoints: Sequence[_Endpoint]) -> None:
+        for endpoint in endpoints:
+            if endpoint.server is not None:
+                endpoint.server.close()
+                if endpoint.listener.uds:
+                    Path(endpoint.listener.uds).unlink(missing_ok=True)
+
+    def _abort_all(self) -> None:
+        for endpoint in self._endpoints:
+            for task in endpoint.state.tasks:
+                task.cancel()
+            for connection in list(endpoint.shared.connections):
+                if isinstance(connection, NativeTransport | WebSocketProtocol):
+                    connection.abort()
+                else:
+                    connection.transport.abort()  # type: ignore[attr-defined]  # uvicorn's protocols
+
+
+def _nothing() -> None:
+    """The default hook."""
+
+
+def _batches(clients: Sequence[NativeTransport], window: float) -> Iterator[tuple[Sequence[NativeTransport], float]]:
+    """Cut the clients into groups with the pause after each, twenty groups a second over the window."""
+    steps = max(1, int(window * 20))
+    size = -(-len(clients) // steps)
+    for start in range(0, len(clients), max(size, 1)):
+        yield clients[start : start + size], window / steps
+
+
+def _config(listener: Listener, shared: Shared, *, lifespan: Any) -> Config:
+    """uvicorn's configuration, with everything spelled out that its environment variables could move."""
+    return Config(
+        listener.app,
+        host=listener.host,
+        port=listener.port,
+        http=functools.partial(HttpProtocol, shared=shared),  # type: ignore[arg-type]  # called like a class
+        ws=functools.partial(WebSocketProtocol, shared=shared),  # type: ignore[arg-type]
+        lifespan=lifespan,
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        forwarded_allow_ips=[],
+        server_header=False,
+        workers=1,
+        ssl_certfile=listener.certfile or None,
+        ssl_keyfile=listener.keyfile or None,
+        ssl_version=ssl.PROTOCOL_TLS_SERVER,
+    )
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process as many descriptors as the system lets it have: every connection needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def serve(
+    app: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    uds: str = "",
+    certfile: str = "",
+    keyfile: str = "",
+    **options: Any,
+) -> int:
+    """Serve an ASGI application until a signal ends it.
+
+    Args:
+        app: The application; gets the lifespan.
+        host: See Listener, as for the next four.
+        port: See Listener.
+        uds: See Listener.
+        certfile: See Listener.
+        keyfile: See Listener.
+        options: The keyword arguments of Server.
+
+    Returns:
+        The process's exit status: 0 after a drain, 1 if a second signal cut it short.
+
+    Raises:
+        OSError: An address cannot be bound.
+        UsageError: The application's startup failed.
+    """
+    listener = Listener(app=app, host=host, port=port, uds=uds, certfile=certfile, keyfile=keyfile)
+    server = Server(listener, **options)
+    await server.serve()
+    return 1 if server.force_exit else 0
+
+
+def run(app: Any, *, loop: str = "auto", **options: Any) -> int:
+    """Serve in a new event loop until a signal ends it.
+
+    Args:
+        app: The ASGI application.
+        loop: "uvloop", "asyncio", or "auto" for uvloop where it is installed.
+        options: The keyword arguments of ``serve``.
+    """
+    raise_descriptor_limit()
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        return runner.run(serve(app, **options))
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The event loop by its name; None is asyncio's own."""
+    if name == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if name == "uvloop":
+            raise UsageError("uvloop is not installed") from None
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
