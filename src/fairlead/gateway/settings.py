@@ -1,0 +1,282 @@
+"""The gateway's settings: every key of ``fairlead.toml``, with its unit, its default and its rule.
+
+Sizes are bytes, times are seconds. How the file, the environment and flags come together: ``fairlead.settings``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+
+from fairlead.errors import SettingsError
+from fairlead.handshake import normal_origin
+from fairlead.limits import KIB, MIB, Limits
+from fairlead.settings import SECRET, Section, each, within
+
+Header = Mapping[str, str] | bool
+"""One entry of ``[upstream.headers]``: False, or ``{header|query|cookie|value = "...", format = "... {} ..."}``."""
+
+KEY_LENGTH: Final = 16
+"""Characters that a key or a secret has at least; 16 random letters and digits are 95 bits, past any guessing."""
+
+MAKE_A_KEY: Final = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+
+_DAY: Final = 86_400.0
+_VISIBLE: Final = re.compile(r"[!-~]*")  # visible ASCII, RFC 5234, B.1
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
+_OWN_PATHS: Final = frozenset({"/healthz", "/readyz", "/fairlead.js"})
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+
+
+def _url(value: str) -> None:
+    if not _VISIBLE.fullmatch(value):
+        raise ValueError("must be visible ASCII: percent-encode the path, write the host in punycode")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("not a URL") from None
+    if "@" in parts.netloc:  # before any text that would show the value
+        raise ValueError("must have no user name or password")
+    if not value.startswith(("http://", "https://")) or not parts.hostname or port == 0:
+        raise ValueError(f"must be an http:// or https:// URL with a host, not {value!r}")
+    if "#" in value:
+        raise ValueError(f"must have no fragment: {value!r}")
+
+
+def _origin(value: str) -> None:
+    if value == "*":
+        raise ValueError('"*" would let every web page act with its visitors\' cookies; list the origins')
+    if normal_origin(value) is None:
+        raise ValueError(f"must be an origin, scheme://host or scheme://host:port, and nothing after it: {value!r}")
+
+
+def _network(value: str) -> None:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as exc:
+        raise ValueError(f"must be an address or a network such as 10.0.0.0/8: {exc}") from None
+
+
+def _path(value: str) -> None:
+    if not value.startswith("/") or not _VISIBLE.fullmatch(value) or "?" in value or "#" in value:
+        raise ValueError(f'must begin with "/" and be visible ASCII without "?" and "#", not {value!r}')
+    if value in _OWN_PATHS:
+        raise ValueError(f"{value} is taken by the gateway itself")
+
+
+def _keys(values: tuple[str, ...]) -> None:
+    if not values:
+        raise ValueError(f"no key, and without one nobody may trigger; {MAKE_A_KEY}")
+    for number, value in enumerate(values, 1):
+        if len(value) < KEY_LENGTH or not _VISIBLE.fullmatch(value):
+            raise ValueError(f"key {number} is not {KEY_LENGTH} or more characters of visible ASCII; {MAKE_A_KEY}")
+
+
+def _secret(value: str) -> None:
+    if value and (len(value) < KEY_LENGTH or not _VISIBLE.fullmatch(value)):
+        raise ValueError(f"must be {KEY_LENGTH} or more characters of visible ASCII; {MAKE_A_KEY}")
+
+
+def _broker(value: str) -> None:
+    # Which schemes there are is the brokers' to know. The value may hold a password: no text shows it.
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:
+        scheme = ""
+    if not scheme or "://" not in value:
+        raise ValueError('must be a URL such as "memory://"')
+
+
+def _headers(table: Mapping[str, Header]) -> None:
+    seen = set()
+    for name, entry in table.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"{name} belongs to the connection and cannot be set")
+        if name.lower() in seen:
+            raise ValueError(f"{name} is there twice; upper and lower case are alike")
+        seen.add(name.lower())
+        if isinstance(entry, Mapping):
+            _header(name, entry)
+        elif entry:
+            raise ValueError(f"{name} must be a table, or false to leave it out")
+
+
+def _header(name: str, entry: Mapping[str, str]) -> None:
+    sources = entry.keys() - {"format"}
+    if len(sources) != 1 or not sources <= {"header", "query", "cookie", "value"}:
+        raise ValueError(f"{name} must have exactly one of header, query, cookie and value, and maybe format")
+    if entry.get("format", "{}").count("{}") != 1:
+        raise ValueError(f'the format of {name} must hold "{{}}" once, where the value goes')
+    if any(not text.isprintable() for text in entry.values()):
+        raise ValueError(f"{name} holds control characters")
+    (source,) = sources
+    if not entry[source]:
+        raise ValueError(f"the {source} of {name} is empty")
+    if source in ("header", "cookie") and not _TOKEN.fullmatch(entry[source]):
+        raise ValueError(f"the {source} of {name} is not a {source} name")
+
+
+Port = Annotated[int, within(0, 65_535)]
+Url = Annotated[str, _url]
+
+
+class ServerSettings(Section, frozen=True):
+    """``[server]``: the public listener.
+
+    Attributes:
+        host: Address to listen on; only this machine by default.
+        port: 0 takes any free one.
+        uds: A Unix socket's path; then host and port are not used.
+        path: Where clients open their socket.
+        allowed_origins: Origins of web pages that may connect, besides the gateway's own.
+        require_origin: Refuse a client that sends no Origin, as programs that are no browsers do.
+        trusted_proxies: Addresses and networks whose X-Forwarded headers are believed.
+        refuse: How a client learns that the API refused it: "close", a message and a close code, which a browser's
+            script can see, or "http", an HTTP status in the handshake, which it cannot.
+        certfile: Certificate chain in PEM; turns TLS on.
+        keyfile: Its private key; not needed if certfile holds it.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8100
+    uds: str = ""
+    path: Annotated[str, _path] = "/ws/"
+    allowed_origins: Annotated[tuple[str, ...], each(_origin)] = ()
+    require_origin: bool = False
+    trusted_proxies: Annotated[tuple[str, ...], each(_network)] = ()
+    refuse: Literal["close", "http"] = "close"
+    certfile: str = ""
+    keyfile: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keyfile and not self.certfile:
+            raise SettingsError("keyfile: of no use without server.certfile")
+
+
+class UpstreamSettings(Section, frozen=True):
+    """``[upstream]``: the API that knows the users.
+
+    Attributes:
+        url: What is asked, with GET, about each client.
+        uds: Connect to this Unix socket instead of the URL's host.
+        connect_timeout: For a connection to the API.
+        timeout: From sending the request to the end of the answer. A page waits for it, so it is short.
+        answer_size: Past it the answer counts as none; 1 MiB holds some 20,000 rooms.
+        in_flight: Requests to the API at once: what a common API with a few workers can queue without harm.
+        wait: How long a client waits for one of these places before it is told to come back.
+        waiting: Clients that wait at once; those past it are told to come back at once.
+        secret: Signs the requests, so that the API can tell the gateway's from others; "" does not.
+        ca_file: Certificates, in PEM, that the API's is checked against; "" takes the system's.
+        cert_file: A client certificate to show to the API.
+        key_file: Its private key; not needed if cert_file holds it.
+        grace: How long clients keep their rights while the API cannot be asked again.
+        headers: Changes to what is forwarded: a header's name with where its value comes from, or false.
+    """
+
+    url: Url
+    uds: str = ""
+    connect_timeout: Annotated[float, within(0.01, _DAY)] = 1.0
+    timeout: Annotated[float, within(0.01, _DAY)] = 3.0
+    answer_size: Annotated[int, within(1, 1024 * MIB)] = 1 * MIB
+    in_flight: Annotated[int, within(1, 10_000)] = 64
+    wait: Annotated[float, within(0, _DAY)] = 10.0
+    waiting: Annotated[int, within(0, 1_000_000)] = 20_000
+    secret: Annotated[str, _secret, SECRET] = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    grace: Annotated[float, within(0, 30 * _DAY)] = 300.0
+    headers: Annotated[Mapping[str, Header], _headers, SECRET] = {}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.key_file and not self.cert_file:
+            raise SettingsError("key_file: of no use without upstream.cert_file")
+
+
+class ApiSettings(Section, frozen=True):
+    """``[api]``: the admin listener, where the API triggers.
+
+    Attributes:
+        host: Address to listen on; only this machine by default. Whoever has a key rules the gateway.
+        port: 0 takes any free one.
+        uds: A Unix socket's path; then host and port are not used.
+        keys: A caller shows one of them. Several, so that one can be changed without a gap.
+        body_size: Past it 413.
+        body_timeout: For the body of a request to arrive.
+        idempotency_time: How long the answer to an Idempotency-Key is remembered.
+        idempotency_keys: How many are remembered at most.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8101
+    uds: str = ""
+    keys: Annotated[tuple[str, ...], _keys, SECRET] = ()
+    body_size: Annotated[int, within(1, 1024 * MIB)] = 1 * MIB
+    body_timeout: Annotated[float, within(0.01, _DAY)] = 10.0
+    idempotency_time: Annotated[float, within(1, 30 * _DAY)] = 300.0
+    idempotency_keys: Annotated[int, within(1, 100_000_000)] = 100_000
+
+
+class BrokerSettings(Section, frozen=True):
+    """``[broker]``: what carries publications between gateways. ``memory://`` serves one gateway by itself."""
+
+    url: Annotated[str, _broker, SECRET] = "memory://"
+
+
+class LogSettings(Section, frozen=True):
+    """``[log]``."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class GatewaySettings(Section, frozen=True, kw_only=True):
+    """All of it. ``limits`` are those of ``fairlead.limits``; a client of the gateway only subscribes and
+    unsubscribes, so that its messages may have 64 KiB instead of 1 MiB.
+
+    Raises:
+        SettingsError: A key is wrong by itself or beside another one; the text names it.
+    """
+
+    server: ServerSettings = ServerSettings()
+    upstream: UpstreamSettings
+    api: ApiSettings
+    broker: BrokerSettings = BrokerSettings()
+    limits: Limits = Limits(message_size=64 * KIB)
+    log: LogSettings = LogSettings()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_limits(self.limits)
+        server, api = self.server, self.api
+        if (server.uds or server.port) and (server.uds, server.host, server.port) == (api.uds, api.host, api.port):
+            raise SettingsError("api.port: the same as server.port; the admin listener needs its own")
+        if server.uds and server.uds == api.uds:
+            raise SettingsError("api.uds: the same as server.uds; the admin listener needs its own")
+
+
+def _check_limits(limits: Limits) -> None:
+    for field in dataclasses.fields(limits):
+        value: float | None = getattr(limits, field.name)
+        try:
+            if isinstance(value, float):
+                within(0 if field.name.startswith("drain_") else 0.1, _DAY)(value)
+            elif value is not None:
+                within(0 if field.name == "early_size" else 1, 2**31)(value)
+        except ValueError as exc:
+            raise SettingsError(f"limits.{field.name}: {exc}") from None
+    if limits.ping_timeout <= limits.ping_after:
+        raise SettingsError("limits.ping_timeout: must be longer than limits.ping_after, or no ping is ever sent")
+    for name in ("outbox_low", "burst_size"):
+        if getattr(limits, name) > limits.outbox_size:
+            raise SettingsError(f"limits.{name}: must not be more than limits.outbox_size")

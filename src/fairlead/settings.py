@@ -1,0 +1,277 @@
+"""Settings: a TOML file, overlaid by environment variables, overlaid by flags, become checked and frozen structs.
+
+A settings type is a Section whose keys hold values or sections again; a plain dataclass serves as a section too. The
+key ``port`` of the section ``server`` is ``server.port`` everywhere: in the file, in overrides, in every error text;
+its variable is ``FAIRLEAD_SERVER__PORT``.
+
+* In a variable a list is comma separated or a JSON list, a table is a JSON object, and nothing at all means unset.
+* An unknown key is an error that names the nearest known one, and so is an unknown ``FAIRLEAD_`` variable with a
+  double underscore in it. Those without one are left alone: Kubernetes sets FAIRLEAD_PORT and the like by itself for
+  a service called fairlead.
+* Every error is a SettingsError of one line. It names the key and where its value came from, and never shows the
+  value of a SECRET key.
+
+Everything but ``load()``, which reads the file, is pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from fairlead.errors import SettingsError
+
+SECRET: Final = "secret"
+"""Marks a key whose value no text may show: ``Annotated[str, SECRET]``."""
+
+_PREFIX: Final = "FAIRLEAD_"
+
+T = TypeVar("T")
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """A group of keys. A function in a key's ``Annotated`` is its rule: it takes the value and raises ValueError.
+
+    The rules hold however the section is made.
+
+    Raises:
+        SettingsError: A rule is broken; the text begins with the key's name.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            for rule in filter(callable, _marks(hint)):
+                try:
+                    rule(getattr(self, name))
+                except ValueError as exc:
+                    raise SettingsError(f"{name}: {exc}") from None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={self._show(name, hint)}" for name, hint in _hints(type(self)).items())
+        return f"{type(self).__name__}({shown})"
+
+    def _show(self, name: str, hint: object) -> str:
+        value: object = getattr(self, name)
+        return "..." if value and SECRET in _marks(hint) else repr(value)
+
+
+def within(low: float, high: float) -> Callable[[float], None]:
+    """A rule: a number from ``low`` to ``high``, both included. NaN breaks it."""
+
+    def rule(value: float) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"must be from {low} to {high}, not {value!r}")
+
+    return rule
+
+
+def each(rule: Callable[[T], None]) -> Callable[[tuple[T, ...]], None]:
+    """A rule: ``rule`` holds for every item."""
+
+    def rule_of_all(values: tuple[T, ...]) -> None:
+        for value in values:
+            rule(value)
+
+    return rule_of_all
+
+
+def load(type_: type[T], path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> T:
+    """Read and check settings.
+
+    Args:
+        type_: The section at the root.
+        path: A TOML file; None: there is none.
+        environ: The environment; wins over the file.
+        overrides: Values by full key (``server.port``), for flags; they win over both. None counts as not given.
+
+    Raises:
+        SettingsError: The file cannot be read, or a key is unknown, missing or wrong. Show the text: it is one line.
+    """
+    if path is None:
+        return parse(type_, b"", environ, overrides)
+    try:
+        file = path.read_bytes()
+    except OSError as exc:
+        raise SettingsError(f"cannot read {path}: {exc.strerror}") from exc
+    return parse(type_, file, environ, overrides, place=str(path))
+
+
+def parse(
+    type_: type[T],
+    file: bytes,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    *,
+    place: str = "settings",
+) -> T:
+    """As ``load()``, with the file's bytes; ``place`` is what errors call the file."""
+    keys, sections = _outline(type_)
+    given = {
+        **_from_file(file, keys, sections, place),
+        **_from_environment(environ, keys),
+        **_from_overrides(overrides, keys),
+    }
+    return _build(type_, given)
+
+
+def variable(key: str) -> str:
+    """The name of the environment variable for a full key."""
+    return _PREFIX + key.replace(".", "__").upper()
+
+
+def split_list(text: str) -> list[object]:
+    """The items of a list as a variable holds it: comma separated, or a JSON list.
+
+    Raises:
+        ValueError: The text begins like a JSON list and is none.
+    """
+    if text.lstrip().startswith("["):
+        return msgspec.json.decode(text, type=list[object])
+    return [item for part in text.split(",") if (item := part.strip())]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Given:
+    """A value and where it came from."""
+
+    place: str
+    value: object = dataclasses.field(repr=False)
+    lax: bool = False  # text that stands for a number or a truth value
+
+
+def _from_file(file: bytes, keys: Mapping[str, object], sections: Iterable[str], place: str) -> dict[str, _Given]:
+    try:
+        table = tomllib.loads(file.decode("utf-8-sig"))
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{place}: not UTF-8 (at byte {exc.start})") from None
+    except (ValueError, RecursionError) as exc:
+        raise SettingsError(f"{place}: {exc}") from None
+    given = {}
+    for key, value in _flatten(table, sections):
+        if key in sections:
+            raise SettingsError(f"{place}: {key}: must be a table")
+        if key not in keys:
+            raise SettingsError(f"{place}: unknown key {key}; {_nearest(key, keys if '.' in key else sections)}")
+        given[key] = _Given(place, value)
+    return given
+
+
+def _flatten(table: Mapping[str, object], sections: Iterable[str], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        key = prefix + name
+        if key in sections and isinstance(value, dict):
+            yield from _flatten(value, sections, key + ".")
+        else:
+            yield key, value
+
+
+def _from_environment(environ: Mapping[str, str], keys: Mapping[str, object]) -> dict[str, _Given]:
+    known = {variable(key): key for key in keys}
+    given = {}
+    for name, text in environ.items():
+        if name in known and text:
+            key = known[name]
+            given[key] = _Given(name, _decode(text, keys[key], f"{name}: {key}"), lax=True)
+        elif name not in known and name.startswith(_PREFIX) and "__" in name:
+            raise SettingsError(f"unknown environment variable {name}; {_nearest(name, known)}")
+    return given
+
+
+def _decode(text: str, hint: object, what: str) -> object:
+    """A variable's text as a list or a table where the key holds one."""
+    kind = get_origin(_plain(hint))
+    try:
+        if kind is tuple:
+            return split_list(text)
+        return msgspec.json.decode(text) if kind is Mapping else text
+    except ValueError as exc:
+        raise SettingsError(f"{what}: {_words(exc)}") from None
+
+
+def _from_overrides(overrides: Mapping[str, object], keys: Mapping[str, object]) -> dict[str, _Given]:
+    for key in overrides:
+        if key not in keys:
+            raise SettingsError(f"unknown key {key}; {_nearest(key, keys)}")
+    return {key: _Given("command line", value) for key, value in overrides.items() if value is not None}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return f"the nearest known one is {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}"
+
+
+def _build(type_: type[T], given: Mapping[str, _Given], prefix: str = "", default: object = None) -> T:
+    """Make a section and those within; what is not given comes from ``default``, a section of the same type."""
+    hints = _hints(type_)
+    values: dict[str, object] = {} if default is None else {name: getattr(default, name) for name in hints}
+    for name, parameter in inspect.signature(type_).parameters.items():
+        key, section = prefix + name, _section(hints[name])
+        start = None if parameter.default is parameter.empty else parameter.default
+        if section is not None:
+            values[name] = _build(section, given, key + ".", values.get(name, start))
+        elif key in given:
+            values[name] = _convert(given[key], hints[name], key)
+        elif name not in values and parameter.default is parameter.empty:
+            raise SettingsError(f"{key}: missing; set it in the file or as {variable(key)}")
+    try:
+        return type_(**values)
+    except SettingsError as exc:
+        key = prefix + str(exc).partition(":")[0]
+        place = f"{given[key].place}: " if key in given else ""
+        raise SettingsError(f"{place}{prefix}{exc}") from None
+
+
+def _convert(given: _Given, hint: object, key: str) -> object:
+    try:
+        return msgspec.convert(given.value, hint, strict=not given.lax)
+    except msgspec.ValidationError as exc:
+        plain = _plain(hint)
+        if get_origin(plain) is Literal:
+            problem = f"must be {' or '.join(map(repr, get_args(plain)))}"
+        else:
+            problem = _words(exc)
+        raise SettingsError(f"{given.place}: {key}: {problem}") from None
+
+
+def _words(exc: Exception) -> str:
+    """What msgspec says about types, without its signs."""
+    return str(exc).replace("`", "").replace("Expected", "expected").replace(" - at $", ", at ")
+
+
+def _outline(type_: type, prefix: str = "") -> tuple[dict[str, object], set[str]]:
+    """All full keys with their types, and the full names of all sections."""
+    keys: dict[str, object] = {}
+    sections = set()
+    for name, hint in _hints(type_).items():
+        section = _section(hint)
+        if section is None:
+            keys[prefix + name] = hint
+        else:
+            inner_keys, inner_sections = _outline(section, f"{prefix}{name}.")
+            keys |= inner_keys
+            sections |= {prefix + name, *inner_sections}
+    return keys, sections
+
+
+def _hints(type_: type) -> dict[str, object]:
+    return get_type_hints(type_, include_extras=True)
+
+
+def _marks(hint: object) -> tuple[object, ...]:
+    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+
+
+def _plain(hint: object) -> object:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _section(hint: object) -> type | None:
+    if isinstance(hint, type) and (issubclass(hint, Section) or dataclasses.is_dataclass(hint)):
+        return hint
+    return None
