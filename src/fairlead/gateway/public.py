@@ -1,0 +1,59 @@
+"""What the public listener answers to plain HTTP: the browser client, and whether it is alive."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib.resources import files
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+
+from fairlead.transports.asgi import Receive, Scope, Send
+
+
+class PublicPages:
+    """A small ASGI application for GET and HEAD.
+
+    Args:
+        path: Where the sockets are; a plain request there is told to upgrade (RFC 9110, 15.5.22).
+        ready: Whether new clients are welcome.
+    """
+
+    def __init__(self, path: str, ready: Callable[[], bool]) -> None:
+        self._path = path
+        self._ready = ready
+        self._script = (files("fairlead") / "static" / "fairlead.js").read_bytes()
+        self._etag = f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._response(scope)(scope, receive, send)
+
+    def _response(self, scope: Scope) -> Response:
+        path: str = scope["path"]
+        if path not in (self._path, "/fairlead.js", "/healthz", "/readyz"):
+            return PlainTextResponse("not found\n", 404)
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("method not allowed\n", 405, headers={"allow": "GET, HEAD"})
+        match path:
+            case "/fairlead.js":
+                return self._client(Headers(scope=scope))
+            case "/healthz":
+                return PlainTextResponse("ok\n")
+            case "/readyz":
+                return PlainTextResponse("ready\n") if self._ready() else PlainTextResponse("draining\n", 503)
+            case _:
+                headers = {"upgrade": "websocket", "connection": "upgrade"}
+                return PlainTextResponse("this is a WebSocket endpoint\n", 426, headers=headers)
+
+    def _client(self, asked: Headers) -> Response:
+        headers = {
+            "access-control-allow-origin": "*",
+            "cache-control": "no-cache",  # revalidated each time: a new gateway brings a new client at once
+            "etag": self._etag,
+            "x-content-type-options": "nosniff",
+        }
+        known = {tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")}
+        if known & {self._etag, "*"}:
+            return Response(status_code=304, headers=headers)
+        return Response(self._script, headers=headers, media_type="text/javascript; charset=utf-8")
