@@ -27,7 +27,10 @@ class PublicPages:
         self._etag = f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._response(scope)(scope, receive, send)
+        response = self._response(scope)
+        if scope["method"] == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
 
     def _response(self, scope: Scope) -> Response:
         path: str = scope["path"]

@@ -127,7 +127,7 @@ class AsgiTransport:
             self._queued += len(message.payload)
         self._filled.set()
         if self._queued > self._limits.outbox_size and len(self._outbox) > 1:
-            self._outbox.clear()
+            self._drop()
             self.close(CloseCode.TRY_AGAIN_LATER, "outbox full")
         elif self._queued > self._limits.outbox_low:
             self._drained.clear()
@@ -181,8 +181,12 @@ class AsgiTransport:
             text = event.get("text")
             receiver.received(text if text is not None else event["bytes"])
         elif event["type"] == "websocket.disconnect":
-            self._outbox.clear()
+            self._drop()
             self.close(event.get("code") or CloseCode.NO_STATUS, event.get("reason") or "")
+
+    def _drop(self) -> None:
+        self._outbox.clear()
+        self._queued = 0
 
     async def _write(self) -> None:
         try:
