@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from fairlead.gateway.public import PublicPages
 
 

@@ -100,6 +100,7 @@ class AsgiTransport:
         self._limits = limits
         self._outbox: deque[Message] = deque()
         self._queued = 0
+        self._left = False  # the client, so that there is nobody to send a close to
         self._outcome: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -182,6 +183,7 @@ class AsgiTransport:
             receiver.received(text if text is not None else event["bytes"])
         elif event["type"] == "websocket.disconnect":
             self._drop()
+            self._left = True
             self.close(event.get("code") or CloseCode.NO_STATUS, event.get("reason") or "")
 
     def _drop(self) -> None:
@@ -194,6 +196,8 @@ class AsgiTransport:
                 await self._filled.wait()
                 self._filled.clear()
                 await self._flush()
+            if self._left:
+                return
             code, reason = self._outcome.result()
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
