@@ -3,7 +3,6 @@
     FairleadError
     ├── UsageError                ours: the program or its settings are wrong; mend them
     │   ├── SettingsError
-    │   ├── MessageTooBig
     │   └── TriggerRefused        carries the HTTP status of the gateway's refusal
     ├── PeerError                 theirs: what a client or the API sent is wrong; tell the sender
     │   ├── InvalidRoom
@@ -11,7 +10,6 @@
     └── NetworkError              nobody's: a link or a service is gone; try again later
         ├── Closed
         ├── BrokerUnavailable
-        ├── UpstreamUnavailable
         └── GatewayUnavailable
 
 An exception of a library is translated into one of these where that library is called.
@@ -59,10 +57,6 @@ class SettingsError(UsageError):
     """A setting is unknown, missing or has a wrong value. The text names the key; one line."""
 
 
-class MessageTooBig(UsageError):
-    """An outgoing message alone exceeds ``outbox_limit``; nothing was queued. Send less at once, or raise the limit."""
-
-
 class TriggerRefused(UsageError):
     """The gateway refused what a publisher sent; nothing was published. Trying the same again would not help."""
 
@@ -104,10 +98,6 @@ class Closed(NetworkError):
 
 class BrokerUnavailable(NetworkError):
     """The broker did not take the call; nothing was published or subscribed. Try again later."""
-
-
-class UpstreamUnavailable(NetworkError):
-    """The API behind the gateway gave no usable answer. The text is for the log, never for the client."""
 
 
 class GatewayUnavailable(NetworkError):

@@ -7,7 +7,8 @@
 
 ``Publisher`` blocks and needs the standard library alone; ``AsyncPublisher`` does the same in an event loop. Both try
 again when the gateway cannot be reached or is about to stop. All tries of one call carry the same ``Idempotency-Key``,
-so that the gateway publishes at most once however many of them arrive.
+so that a publication that was answered is not made again, however many of them arrive. Only if the broker failed in the
+middle of a call do its first rooms get the publication of the next try as well.
 """
 
 from __future__ import annotations

@@ -80,18 +80,13 @@ class Shared:
 
 
 class Waiting:
-    """What a connection holds back: made when it is needed, dropped when it is empty.
+    """What a connection holds back: made when it is needed, dropped when it is empty."""
 
-    ``writing`` is the size of the write that the socket's transport is in the middle of: an event loop may keep all of
-    it until its last byte is taken, so all of it counts.
-    """
-
-    __slots__ = ("data", "drained", "events", "outbox", "pong", "queued", "writing")
+    __slots__ = ("data", "drained", "events", "outbox", "pong", "queued")
 
     def __init__(self) -> None:
         self.outbox: list[bytes] = []
         self.queued = 0
-        self.writing = 0
         self.pong: bytes | None = None
         self.drained: asyncio.Future[None] | None = None
         self.events: list[Event] = []
@@ -190,10 +185,7 @@ class NativeTransport(asyncio.Protocol):
         elif self._congested:
             self._enqueue(outgoing.wire(PLAIN))
         else:
-            data = outgoing.wire(PLAIN)
-            self._transport.write(data)
-            if self._congested:
-                self._hold_back().writing = len(data)
+            self._transport.write(outgoing.wire(PLAIN))
 
     async def drained(self) -> None:
         if self._state is not State.OPEN:
@@ -244,8 +236,7 @@ class NativeTransport(asyncio.Protocol):
         waiting = self._hold_back()
         waiting.outbox.append(data)
         waiting.queued += len(data)
-        written = max(waiting.writing, self._transport.get_write_buffer_size())
-        if waiting.queued + written > self._shared.limits.outbox_size:
+        if waiting.queued + self._transport.get_write_buffer_size() > self._shared.limits.outbox_size:
             self._overflow(waiting)
 
     def _overflow(self, waiting: Waiting) -> None:
@@ -264,8 +255,6 @@ class NativeTransport(asyncio.Protocol):
         data = cork[0] if len(cork) == 1 else b"".join(cork)
         if not self._congested:
             self._transport.write(data)
-            if self._congested:
-                self._hold_back().writing = len(data)
         elif self._state is State.OPEN:
             self._enqueue(data)
         else:
@@ -287,7 +276,6 @@ class NativeTransport(asyncio.Protocol):
                 size += len(outbox[taken])
                 taken += 1
             waiting.queued -= size
-            waiting.writing = size
             self._transport.write(b"".join(outbox[start:taken]))
         del outbox[:taken]
         if not self._congested:
@@ -297,7 +285,6 @@ class NativeTransport(asyncio.Protocol):
         if waiting.pong is not None and self._state is State.OPEN:
             self._transport.write(waiting.pong)
         waiting.pong = None
-        waiting.writing = 0
         self._wake(waiting)
         self._release()
         if self._reader is None:
@@ -312,7 +299,7 @@ class NativeTransport(asyncio.Protocol):
         waiting = self._waiting
         if waiting is None or waiting.outbox or waiting.events or waiting.data:
             return
-        if waiting.drained is None and waiting.pong is None and not waiting.writing:
+        if waiting.drained is None and waiting.pong is None:
             self._waiting = None
 
     # -- reading -----------------------------------------------------------------------------------------------------
