@@ -27,7 +27,7 @@ class World:
         self.asks: list[asyncio.Future[Answer]] = []
         self.headers: list[bytes] = []
         self.tasks: list[asyncio.Task[None]] = []
-        self.ticker = Ticker(asyncio.get_running_loop())
+        self.ticker = Ticker()
         self.rights = Rights(self._ask, self.ticker, self._spawn, grace=grace)
         self.limits = Limits()
         self.node = Node(MemoryBroker())

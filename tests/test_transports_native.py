@@ -108,7 +108,7 @@ class Connection:
     """A native transport between a fake socket and a recording receiver, with the wheel turned by hand."""
 
     def __init__(self, limits: Limits | None = None, early: bytes = b"") -> None:
-        self.shared = Shared(asyncio.get_running_loop(), limits or Limits(), Ticker(asyncio.get_running_loop()))
+        self.shared = Shared(asyncio.get_running_loop(), limits or Limits(), Ticker())
         self.socket = Socket()
         self.receiver = Receiver()
         self.transport = NativeTransport(self.socket, self.receiver, self.shared)

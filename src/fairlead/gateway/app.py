@@ -68,7 +68,7 @@ class Gateway:
         self._pages = PublicPages(server.path, lambda: self.ready)
         self._upstream = Upstream(settings.upstream, observe=self.metrics.asked)
         self._admission = Admission(settings, self._upstream, self._admit)
-        self._ticker = Ticker(asyncio.get_running_loop())
+        self._ticker = Ticker()
         self._rights = Rights(
             lambda forwarded: self._upstream.ask(forwarded, first=True),
             self._ticker,
@@ -150,7 +150,7 @@ class Gateway:
 
     def opened(self, connection: Connection, expires_in: float | None) -> None:
         """The client got its 101."""
-        connection.opened_at = self._ticker.wheel.now
+        connection.opened_at = self._ticker.now
         self._connections[connection.id] = connection
         self._rights.watch(connection, expires_in)
 
@@ -160,7 +160,7 @@ class Gateway:
         self._rights.forget(connection)
         if code == CloseCode.TRY_AGAIN_LATER and reason == "outbox full":
             self.metrics.slow_closes.inc()
-        seconds = self._ticker.wheel.now - connection.opened_at
+        seconds = self._ticker.now - connection.opened_at
         logger.info("%s of user %r closed with %d after %d s", connection.id, connection.user, code, seconds)
 
     def expired(self, connection: Connection) -> None:

@@ -121,7 +121,7 @@ class Rights:
                 self._unavailable(connection, refusal)
 
     def _unavailable(self, connection: Connection, refusal: Refused) -> None:
-        now = self._ticker.wheel.now
+        now = self._ticker.now
         if not connection.failing_since:
             connection.failing_since, connection.retry_delay = now, RETRY_FIRST
         left = connection.failing_since + self._grace - now

@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
     ) -> None:
         loop = asyncio.get_running_loop()
         self._limits = limits or Limits()
-        ticker = Ticker(loop)
+        ticker = Ticker()
         self._endpoints: list[_Endpoint] = []
         for each in (listener, *also):
             state = ServerState()

@@ -329,5 +329,5 @@ def drop_in(loop: asyncio.AbstractEventLoop, state: ServerState) -> Shared:
     """What the connections of a foreign server share, with the default limits; one per server."""
     shared = _drop_ins.get(state)
     if shared is None:
-        shared = _drop_ins[state] = Shared(loop, Limits(), Ticker(loop), cast("set[object]", state.connections))
+        shared = _drop_ins[state] = Shared(loop, Limits(), Ticker(), cast("set[object]", state.connections))
     return shared

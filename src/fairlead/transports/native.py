@@ -80,13 +80,18 @@ class Shared:
 
 
 class Waiting:
-    """What a connection holds back: made when it is needed, dropped when it is empty."""
+    """What a connection holds back: made when it is needed, dropped when it is empty.
 
-    __slots__ = ("data", "drained", "events", "outbox", "pong", "queued")
+    ``writing`` is the size of the write that the socket's transport is in the middle of: an event loop may keep all of
+    it until its last byte is taken, so all of it counts.
+    """
+
+    __slots__ = ("data", "drained", "events", "outbox", "pong", "queued", "writing")
 
     def __init__(self) -> None:
         self.outbox: list[bytes] = []
         self.queued = 0
+        self.writing = 0
         self.pong: bytes | None = None
         self.drained: asyncio.Future[None] | None = None
         self.events: list[Event] = []
@@ -145,9 +150,10 @@ class NativeTransport(asyncio.Protocol):
         shared.connections.add(self)
         shared.ticker.schedule(self, shared.limits.ping_after)
         self._heard = self._refilled = shared.ticker.wheel.now
-        transport = self._transport
-        if shared.limits.outbox_low != HIGH_WATER // 4:
-            transport.set_write_buffer_limits(high=HIGH_WATER, low=shared.limits.outbox_low)
+        limits, transport = shared.limits, self._transport
+        high = min(HIGH_WATER, limits.outbox_size)
+        if (high, limits.outbox_low) != (HIGH_WATER, HIGH_WATER // 4):
+            transport.set_write_buffer_limits(high=high, low=min(limits.outbox_low, high))
         transport.set_protocol(self)
         self._cork = []
         try:
@@ -185,7 +191,10 @@ class NativeTransport(asyncio.Protocol):
         elif self._congested:
             self._enqueue(outgoing.wire(PLAIN))
         else:
-            self._transport.write(outgoing.wire(PLAIN))
+            data = outgoing.wire(PLAIN)
+            self._transport.write(data)
+            if self._congested:
+                self._hold_back().writing = len(data)
 
     async def drained(self) -> None:
         if self._state is not State.OPEN:
@@ -236,7 +245,8 @@ class NativeTransport(asyncio.Protocol):
         waiting = self._hold_back()
         waiting.outbox.append(data)
         waiting.queued += len(data)
-        if waiting.queued + self._transport.get_write_buffer_size() > self._shared.limits.outbox_size:
+        written = max(waiting.writing, self._transport.get_write_buffer_size())
+        if waiting.queued + written > self._shared.limits.outbox_size:
             self._overflow(waiting)
 
     def _overflow(self, waiting: Waiting) -> None:
@@ -255,6 +265,8 @@ class NativeTransport(asyncio.Protocol):
         data = cork[0] if len(cork) == 1 else b"".join(cork)
         if not self._congested:
             self._transport.write(data)
+            if self._congested:
+                self._hold_back().writing = len(data)
         elif self._state is State.OPEN:
             self._enqueue(data)
         else:
@@ -276,6 +288,7 @@ class NativeTransport(asyncio.Protocol):
                 size += len(outbox[taken])
                 taken += 1
             waiting.queued -= size
+            waiting.writing = size
             self._transport.write(b"".join(outbox[start:taken]))
         del outbox[:taken]
         if not self._congested:
@@ -285,6 +298,7 @@ class NativeTransport(asyncio.Protocol):
         if waiting.pong is not None and self._state is State.OPEN:
             self._transport.write(waiting.pong)
         waiting.pong = None
+        waiting.writing = 0
         self._wake(waiting)
         self._release()
         if self._reader is None:
@@ -299,7 +313,7 @@ class NativeTransport(asyncio.Protocol):
         waiting = self._waiting
         if waiting is None or waiting.outbox or waiting.events or waiting.data:
             return
-        if waiting.drained is None and waiting.pong is None:
+        if waiting.drained is None and waiting.pong is None and not waiting.writing:
             self._waiting = None
 
     # -- reading -----------------------------------------------------------------------------------------------------
