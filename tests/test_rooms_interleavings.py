@@ -303,7 +303,7 @@ async def interleave(seeds: range) -> None:
 
 
 def test_interleavings_keep_the_promises() -> None:
-    asyncio.run(interleave(range(250)))
+    asyncio.run(interleave(range(500)))
 
 
 @pytest.mark.slow

@@ -205,8 +205,7 @@ class ScriptedBroker:
         return None
 
     async def command(self, command: Command) -> None:
-        sink = self.sink
-        await self._call("command", None, lambda: sink.command(command) if sink is not None else None)
+        await self._call("command", None, lambda: self._command(command))
 
     async def close(self) -> None:
         self.sink = None
@@ -216,7 +215,13 @@ class ScriptedBroker:
         if self.sink is not None and room in self.rooms:
             self.sink.deliver(room, publication)
 
+    def _command(self, command: Command) -> None:
+        if self.sink is not None:
+            self.sink.command(command)
+
     async def _call(self, name: str, room: RoomKey | None, effect: Callable[[], None]) -> None:
+        if self.sink is None:
+            raise BrokerUnavailable("the scripted broker is not started, or closed")
         self.log.append((name, room))
         call = Call(name, room, effect)
         if self.held:

@@ -176,11 +176,19 @@ class Connection:
             subscription = Subscription(self, self.transport, room, request_id)
             self._subscriptions = subscriptions
             subscriptions[request_id] = subscription
-            if self._owner.node.join_now(subscription, room) is not None:
+            if self._join_now(subscription):
                 self._send(Message(success(request_id)))
             else:
                 self.transport.pause_reading()  # requests are answered in the order sent
                 self._owner.join_later(self, subscription)
+
+    def _join_now(self, subscription: Subscription) -> bool:
+        """Join if the broker need not be asked. What waits in the room is written first, which can close a slow
+        client: then there is nothing left to do."""
+        try:
+            return self._owner.node.join_now(subscription, subscription.room) is not None
+        except Closed:
+            return True
 
     async def join(self, subscription: Subscription) -> None:
         """Finish a subscription that has to wait for the broker, and answer the client if it was the client's."""
@@ -249,7 +257,7 @@ class Connection:
             if room not in current and self.transport is not None and self.transport.open:
                 room = RoomKey(sys.intern(room))
                 subscription = current[room] = Subscription(self, self.transport, room, NO_REQUEST_ID)
-                if self._owner.node.join_now(subscription, room) is None:
+                if not self._join_now(subscription):
                     self._owner.join_later(self, subscription)
         if not current:
             self._joined = None

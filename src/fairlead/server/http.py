@@ -13,12 +13,14 @@ from typing import Any
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from fairlead.server.lingering import Lingering
 from fairlead.server.websocket import WebSocketProtocol
-from fairlead.transports.native import Shared
+from fairlead.transports.native import Shared, peer
 from fairlead.wire.opening import Opening, Refusal, judge
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed = 0  # bytes fed since the head began: bounds what the parser holds of one endless line
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # Instead of uvicorn's own, which asks for the socket: uvloop then keeps half a kilobyte for it.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client, self.server = peer(transport), self.shared.address(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -175,6 +182,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _upgrade(self, opening: Opening, early: bytes) -> None:
         self._stopped = True
         self.connections.discard(self)
+        # The parser holds us and we hold it: nothing of the request shall outlive the handshake.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does when the connection is lost
         protocol = WebSocketProtocol(self.config, self.server_state, self.app_state, shared=self.shared)
         protocol.begin(self.transport, opening, self.headers, early)
 

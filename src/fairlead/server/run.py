@@ -211,13 +211,13 @@ class Server(uvicorn.Server):
         window = min(limits.drain_window, len(clients) / DRAIN_RATE)
         random.shuffle(clients)
         started = self._loop.time()
-        for batch, pause in _batches(clients, window):
+        for batch, due in _batches(clients, window):
             if self.force_exit:
                 return
             self._flush()
             for client in batch:
                 client.shutdown()
-            await self._sleep(pause)
+            await self._sleep(started + due - self._loop.time())
         # Whoever was let in meanwhile; and everybody's close handshake.
         self._flush()
         for client in public.sockets:
@@ -260,11 +260,15 @@ def _nothing() -> None:
 
 
 def _batches(clients: Sequence[NativeTransport], window: float) -> Iterator[tuple[Sequence[NativeTransport], float]]:
-    """Cut the clients into groups with the pause after each, twenty groups a second over the window."""
+    """Cut the clients into groups, twenty for each second of the window.
+
+    With each goes the moment when it is the next one's turn, in seconds from the start: pauses between them would add
+    up with the time that a busy loop needs, past the window.
+    """
     steps = max(1, int(window * 20))
-    size = -(-len(clients) // steps)
-    for start in range(0, len(clients), max(size, 1)):
-        yield clients[start : start + size], window / steps
+    size = max(1, -(-len(clients) // steps))
+    for number, start in enumerate(range(0, len(clients), size), 1):
+        yield clients[start : start + size], number * window / steps
 
 
 def _config(listener: Listener, shared: Shared, *, lifespan: Any) -> Config:

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from fairlead.errors import CloseCode
@@ -28,7 +28,7 @@ from fairlead.message import Message
 from fairlead.server.lingering import Lingering
 from fairlead.transports import Receiver, Transport
 from fairlead.transports.asgi import EXTENSION
-from fairlead.transports.native import NativeTransport, Shared
+from fairlead.transports.native import NativeTransport, Shared, peer
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.opening import Opening, Refusal, judge, parse_head
 
@@ -200,8 +200,8 @@ class WebSocketProtocol(asyncio.Protocol):
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
             "scheme": "wss" if is_ssl(transport) else "ws",
-            "server": get_local_addr(transport),
-            "client": get_remote_addr(transport),
+            "server": self._shared.address(transport),
+            "client": peer(transport),
             "root_path": root_path,
             "path": root_path + unquote(opening.path.decode("ascii")),
             "raw_path": root_path.encode("ascii") + opening.path,

@@ -56,6 +56,9 @@ class Hold(IntEnum):
     RATE = 2
 
 
+Address = tuple[str, int | None]
+
+
 @dataclass(slots=True, eq=False)
 class Shared:
     """What all connections of one listener have in common.
@@ -63,6 +66,7 @@ class Shared:
     Attributes:
         connections: Every connection of the listener, plain HTTP included; each has ``shutdown()``.
         slow_closes: Connections closed because their outbox was full.
+        local: The address that connections came to, once there was one.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -70,6 +74,14 @@ class Shared:
     ticker: Ticker
     connections: set[object] = field(default_factory=set)
     slow_closes: int = 0
+    local: Address | None = None
+
+    def address(self, transport: asyncio.Transport) -> Address | None:
+        """Where the listener listens, as ASGI writes it. Looked up once: each look costs uvloop memory for good."""
+        if self.local is None:
+            name = transport.get_extra_info("sockname")
+            self.local = (name, None) if isinstance(name, str) else _pair(name)
+        return self.local
 
     @property
     def connection_limit(self) -> int:
@@ -514,3 +526,12 @@ class NativeTransport(asyncio.Protocol):
 
 def _close_frame(code: int, reason: str) -> bytes:
     return encode(Opcode.CLOSE, close_payload(code, reason))
+
+
+def peer(transport: asyncio.Transport) -> tuple[str, int] | None:
+    """The client's address and port; None on a Unix socket."""
+    return _pair(transport.get_extra_info("peername"))
+
+
+def _pair(name: object) -> tuple[str, int] | None:
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple | list) and len(name) >= 2 else None
