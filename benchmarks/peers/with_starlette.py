@@ -1,0 +1,66 @@
+"""The benchmarks' work on uvicorn with Starlette. ``python with_starlette.py PORT``.
+
+Paths: /echo, /idle (keeps nothing), /room (gets what is published), /publish (each message goes to the room, one after
+the other).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+room: set[WebSocket] = set()
+
+
+async def echo(socket: WebSocket) -> None:
+    """Send back each text."""
+    await socket.accept()
+    async for message in socket.iter_text():
+        await socket.send_text(message)
+
+
+async def join(socket: WebSocket) -> None:
+    """Wait for the end; in the room if the path says so."""
+    await socket.accept()
+    if socket.url.path == "/room":
+        room.add(socket)
+    try:
+        await socket.receive_text()
+    except WebSocketDisconnect:
+        room.discard(socket)
+
+
+async def publish(socket: WebSocket) -> None:
+    """Send each text to everybody in the room."""
+    await socket.accept()
+    async for message in socket.iter_text():
+        for member in list(room):
+            await member.send_text(message)
+
+
+app = Starlette(
+    routes=[
+        WebSocketRoute("/echo", echo),
+        WebSocketRoute("/idle", join),
+        WebSocketRoute("/room", join),
+        WebSocketRoute("/publish", publish),
+    ]
+)
+
+if __name__ == "__main__":
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        backlog=4096,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+    )
