@@ -5,12 +5,14 @@
 * Every repeat runs on a freshly started server, and the systems take turns (A B C A B C ...), so that a noisy minute
   hurts all of them. Ratios are taken within each turn, and their median is printed.
 * A repeat in which one message is missing, doubled or wrong ends the benchmark with an error.
+* No server outlives the benchmark, however that ends.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import os
 import platform
 import signal
@@ -108,7 +110,9 @@ def free_port() -> int:
 def running(command: Sequence[str], port: int, admin: int = 0) -> Iterator[Server]:
     """Run a server until the block ends; what it writes to stderr is shown if it does not start."""
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, preexec_fn=_die_with_parent
+        )
         server = Server(process, port, admin)
         try:
             server.wait()
@@ -119,6 +123,15 @@ def running(command: Sequence[str], port: int, admin: int = 0) -> Iterator[Serve
             raise
         finally:
             server.stop()
+
+
+_prctl = ctypes.CDLL(None).prctl
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill the server when this process is gone, also where it was killed and could not stop it."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.serving import exchange, port, serving
 
 from fairlead.limits import Limits
+from fairlead.server.http import SLICE, HttpProtocol
+from fairlead.server.run import BACKLOG
 
 HANDSHAKE = (
     b"Host: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -149,10 +154,89 @@ async def test_a_request_answered_before_its_body_ends_the_connection() -> None:
     assert application.asked == ["http /a"]
 
 
-async def test_another_protocol_is_answered_as_http() -> None:
-    async with serving(Application()) as server:
-        answer = await exchange(server, b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+async def echo_body(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the request's whole body."""
+    if scope["type"] != "http":
+        return
+    body, more = b"", True
+    while more:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            return
+        body += event["body"]
+        more = event["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+async def test_another_protocol_that_is_asked_for_is_ignored_and_the_body_kept(framing: bytes) -> None:
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n"
+    async with serving(echo_body) as server:
+        answer = await exchange(server, head + b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n" + framing)
     assert status(answer) == 200
+    assert answer.endswith(b"hello")
+
+
+async def test_many_pipelined_wishes_for_another_protocol_are_no_recursion() -> None:
+    application = Application()
+    wish = b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    last = b"GET /b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with serving(application) as server:
+        answer = await exchange(server, wish * 2000 + last, seconds=20)
+    assert answer.count(b"HTTP/1.1 200") == 2001
+
+
+async def test_an_answer_reaches_a_client_that_is_still_sending() -> None:
+    for line in (b"", b"Connection: close\r\n"):
+        async with serving(Application()) as server:
+            head = b"POST /a HTTP/1.1\r\nHost: x\r\n" + line + b"Content-Length: 8000000\r\n\r\n"
+            answer = await exchange(server, head + b"x" * 8_000_000)
+        assert status(answer) == 200
+        assert answer.endswith(b"/a")
+
+
+async def test_empty_lines_do_not_keep_a_connection_alive() -> None:
+    async with serving(Application(), limits=Limits(head_timeout=0.1)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"/a")
+        writer.write(b"\r\n")
+        async with asyncio.timeout(3):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_application_does_not_wait_for_a_body_that_is_malformed() -> None:
+    over = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            over.set()
+
+    async with serving(application) as server:
+        head = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert await exchange(server, head + b"zz\r\n") == b""
+        await asyncio.wait_for(over.wait(), 5)
+
+
+async def test_a_request_pipelined_behind_another_keeps_its_body() -> None:
+    async with serving(echo_body) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        second = b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n"
+        writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + second)
+        await reader.readuntil(b"\r\n\r\n")
+        third = b"GET /c HTTP/1.1\r\nHost: x\r\n"
+        writer.write(b"y" * 40_000 + third)
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(40_000) == b"y" * 40_000
+        writer.write(b"\r\n")
+        assert b"200" in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
 
 
 async def test_a_kept_connection_serves_several_requests() -> None:
@@ -163,3 +247,63 @@ async def test_a_kept_connection_serves_several_requests() -> None:
             await reader.readuntil(b"\r\n\r\n")
             assert await reader.readexactly(2) == path
         writer.close()
+
+
+async def test_silent_connections_never_take_the_last_descriptor() -> None:
+    async with serving(Application()) as server:
+        server.shared.descriptors = 2
+        crowd = [await asyncio.open_connection("127.0.0.1", port(server)) for _ in range(2)]
+        assert await exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") in (b"", b"<reset>")
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_the_kernel_holds_a_rush_of_connections_for_us() -> None:
+    async with serving(Application()) as server:
+        (listening,) = server._endpoints[0].server.sockets  # type: ignore[union-attr]
+        information = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    allowed = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    # Of a listening socket the kernel tells the length of its queue where else it counts acknowledgements.
+    assert int.from_bytes(information[28:32], sys.byteorder) == min(BACKLOG, allowed)
+
+
+async def test_requests_pipelined_become_objects_only_a_few_at_a_time() -> None:
+    release = asyncio.Event()
+    application = Application()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await release.wait()
+            await application(scope, receive, send)
+
+    request_ = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(slow) as server:
+        last = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answering = asyncio.create_task(exchange(server, request_ * 5000 + last, seconds=30))
+        while not (held := [each for each in server.shared.connections if isinstance(each, HttpProtocol)]):
+            await asyncio.sleep(0)
+        while not held[0].pipeline:
+            await asyncio.sleep(0)
+        assert len(held[0].pipeline) <= SLICE // len(request_) + 1
+        release.set()
+        answer = await answering
+    assert answer.count(b"HTTP/1.1 200 ") == 5001
+    assert answer.endswith(b"/last")
+
+
+async def test_a_client_that_takes_no_answers_is_dropped() -> None:
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+
+    async with serving(large, limits=Limits(ping_timeout=0.1, ping_after=0.05)) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not server.shared.connections:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while server.shared.connections:
+                await asyncio.sleep(0)
+        writer.transport.abort()

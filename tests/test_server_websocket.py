@@ -8,12 +8,14 @@ import pytest
 from tests.serving import exchange, port, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
-from fairlead.limits import Limits
+from fairlead.limits import Compression, Limits
 from fairlead.message import Message
 from fairlead.server import Server
 from fairlead.transports import Transport
 from fairlead.transports.native import NativeTransport
+from fairlead.wire.frames import Opcode, encode
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -297,3 +299,100 @@ async def test_a_client_that_leaves_before_the_verdict_is_a_disconnect() -> None
         await asked.wait()
         writer.transport.abort()
         await asyncio.wait_for(left.wait(), 5)
+
+
+# -- compression ------------------------------------------------------------------------------------------------------
+
+TEXT = '{"type":"publish","room":"prices","data":{"price":12.5,"currency":"EUR"}}' * 3
+
+
+def offering(*parameters: object) -> dict[str, Any]:
+    """Options of a client that offers nothing but this."""
+    return {"compression": None, "extensions": [ClientPerMessageDeflateFactory(*parameters)]}  # type: ignore[arg-type]
+
+
+@sockets
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Knows nothing of compression."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event.get("text"), "bytes": event.get("bytes")})
+
+
+@pytest.mark.parametrize("compression", ["shared", "own"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # the client's default: client_max_window_bits
+        offering(),
+        offering(True),
+        offering(True, True),
+        offering(False, False, 9, 9),
+        offering(False, False, 15, 10),
+        offering(False, True, 10, True),
+        {**offering(), "extensions": [ClientPerMessageDeflateFactory(True), ClientPerMessageDeflateFactory()]},
+    ],
+)
+async def test_whatever_the_client_offers_is_agreed_on_and_used(
+    compression: Compression, options: dict[str, Any]
+) -> None:
+    limits = Limits(compression=compression)
+    async with serving(echo, limits=limits) as server, connect(url(server), **options) as client:
+        assert client.response is not None
+        assert client.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
+        assert [type(extension) for extension in client.protocol.extensions] == [PerMessageDeflate]
+        for number in range(3):
+            for message in (f"{TEXT}{number}", TEXT.encode() * 300, "", b"", "x", b"\xff" * 70_000):
+                await client.send(message)
+                assert await client.recv() == message
+            await client.send([TEXT, "", TEXT])
+            assert await client.recv() == TEXT * 2
+
+
+@pytest.mark.parametrize(("compression", "least", "most"), [("off", 1, 1.1), ("shared", 0.3, 0.5), ("own", 0, 0.15)])
+async def test_what_is_sent_is_compressed_as_agreed(compression: Compression, least: float, most: float) -> None:
+    receiver = Echo()
+
+    @sockets
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        scope["extensions"]["fairlead"].attach(receiver)
+        await send({"type": "websocket.accept"})
+
+    offer = b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+    sent = encode(Opcode.TEXT, TEXT.encode(), mask=bytes(4)) * 5 + encode(Opcode.CLOSE, b"", mask=bytes(4))
+    async with serving(application, limits=Limits(compression=compression)) as server:
+        head, _, frames = (await exchange(server, HANDSHAKE[:-2] + offer + sent)).partition(b"\r\n\r\n")
+    assert (b"permessage-deflate" in head) == (compression != "off")
+    assert least < len(frames) / (5 * len(TEXT)) < most
+
+
+@pytest.mark.parametrize(("compression", "offer"), [("shared", None), ("own", None), ("off", "deflate")])
+async def test_without_the_setting_or_the_offer_nothing_is_agreed_on(compression: Compression, offer: str) -> None:
+    limits = Limits(compression=compression)
+    async with serving(echo, limits=limits) as server, connect(url(server), compression=offer) as client:
+        assert client.response is not None
+        assert "Sec-WebSocket-Extensions" not in client.response.headers
+        await client.send(TEXT)
+        assert await client.recv() == TEXT
+
+
+async def test_an_offer_that_cannot_be_accepted_is_declined_and_a_malformed_one_refused() -> None:
+    answers = {}
+    async with serving(echo, limits=Limits(compression="shared")) as server:
+        for value in (b"permessage-deflate; server_max_window_bits=7", b"x-other", b"permessage-deflate;"):
+            request = HANDSHAKE[:-2] + b"Sec-WebSocket-Extensions: " + value + b"\r\n\r\n" + b"\x88\x80\0\0\0\0"
+            answers[value] = await exchange(server, request)
+    statuses = [answer.split(b" ", 2)[1] for answer in answers.values()]
+    assert statuses == [b"101", b"101", b"400"]
+    assert not any(b"extensions" in answer.lower().partition(b"\r\n\r\n")[0] for answer in answers.values())
+
+
+async def test_a_bomb_ends_the_connection() -> None:
+    limits = Limits(compression="shared", message_size=100_000)
+    async with serving(echo, limits=limits) as server, connect(url(server)) as client:
+        with pytest.raises(ConnectionClosed):
+            await client.send(bytes(100_001))
+            await client.recv()
+        assert client.close_code == 1009

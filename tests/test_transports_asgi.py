@@ -126,7 +126,7 @@ async def test_closed_is_never_called_from_inside_close() -> None:
 
 
 async def test_a_slow_client_is_closed_with_1013_and_what_waits_is_dropped() -> None:
-    connection = Connection(Limits(outbox_size=1000, close_timeout=0.05))
+    connection = Connection(Limits(outbox_limit=1000, close_timeout=0.05))
     transport = await connection.open()
     connection.server.taking.clear()
     for _ in range(5):
@@ -212,3 +212,40 @@ async def test_a_refusal_is_http_where_the_server_can_and_a_close_elsewhere() ->
     assert (b"x", b"y") in start["headers"]
     assert body == {"type": "websocket.http.response.body", "body": b"no\n"}
     assert close["type"] == "websocket.close"
+
+
+async def test_what_comes_while_reading_is_paused_waits_also_if_it_was_waited_for() -> None:
+    connection = Connection()
+    transport = await connection.open()
+    await turns()
+    transport.pause_reading()
+    connection.server.arrive({"type": "websocket.receive", "text": "a"})
+    await turns()
+    assert connection.receiver.log == ["connected"]
+    transport.resume_reading()
+    await turns()
+    assert connection.receiver.log == ["connected", "a"]
+    transport.close()
+    await connection.over()
+
+
+async def test_a_failing_receiver_closes_its_connection_with_1011(caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection()
+    await connection.open()
+
+    def fail(payload: str | bytes) -> None:
+        raise RuntimeError("secret")
+
+    connection.receiver.on_message = fail
+    connection.server.arrive({"type": "websocket.receive", "text": "a"})
+    assert (await connection.over())[-1] == (1011, "")
+    assert connection.server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": ""}
+    assert "a receiver failed" in caplog.text
+
+
+async def test_a_server_that_fails_to_send_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection()
+    transport = await connection.open()
+    connection.server.sent = None  # type: ignore[assignment]  # so that sending fails in an unheard-of way
+    transport.send(Message(b"x"))
+    assert (await connection.over())[-1] == (1006, "")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,13 @@ from fairlead.errors import Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Message
 from fairlead.transports import Transport
-from fairlead.transports.native import HIGH_WATER, NativeTransport, Shared
+from fairlead.transports.native import HIGH_WATER, NativeTransport
+from fairlead.transports.shared import Shared
 from fairlead.transports.ticker import Ticker
-from fairlead.wire.frames import Opcode, encode
-from fairlead.wire.messages import Close, Event, Failure, MessageReader, Ping, Pong
+from fairlead.wire.deflate import Agreement, shared_deflate
+from fairlead.wire.frames import PLAIN, RSV1, Opcode, encode
+from fairlead.wire.inflate import Inflater
+from fairlead.wire.messages import Close, Event, Failure, InflatingReader, MessageReader, More, Ping, Pong
 
 MASK = b"\x01\x02\x03\x04"
 
@@ -107,12 +111,12 @@ class Receiver:
 class Connection:
     """A native transport between a fake socket and a recording receiver, with the wheel turned by hand."""
 
-    def __init__(self, limits: Limits | None = None, early: bytes = b"") -> None:
+    def __init__(self, limits: Limits | None = None, early: bytes = b"", deflate: Agreement | None = None) -> None:
         self.shared = Shared(asyncio.get_running_loop(), limits or Limits(), Ticker())
         self.socket = Socket()
         self.receiver = Receiver()
-        self.transport = NativeTransport(self.socket, self.receiver, self.shared)
-        self.transport.start(early)
+        self.transport = NativeTransport(self.socket, self.receiver, self.shared, deflate)
+        self.transport.start(b"", early)
 
     def receive(self, *frames: bytes) -> None:
         self.transport.data_received(b"".join(frames))
@@ -164,7 +168,7 @@ async def test_a_burst_is_several_messages_in_one_write() -> None:
 
 
 async def test_a_slow_client_is_closed_with_1013_at_a_message_border() -> None:
-    connection = Connection(Limits(outbox_size=200_000))
+    connection = Connection(Limits(outbox_limit=200_000))
     connection.socket.stall()
     message = Message(b"x" * 50_000)
     for _ in range(4):
@@ -414,6 +418,17 @@ async def test_a_silent_client_is_pinged_and_then_closed() -> None:
     assert connection.receiver.ends == [(1011, "ping timeout")]
 
 
+async def test_nobody_is_given_up_without_having_been_pinged() -> None:
+    connection = Connection()
+    wheel = connection.shared.ticker.wheel
+    for item in wheel.advance(wheel.now + 100):  # the event loop stood still
+        item.expired()
+    assert connection.socket.events == [Ping(b"")]
+    connection.receive(control(Opcode.PONG))
+    connection.pass_time(24)
+    assert connection.transport.open
+
+
 async def test_any_byte_from_the_client_is_a_sign_of_life() -> None:
     connection = Connection()
     for _ in range(20):
@@ -432,3 +447,146 @@ async def test_silence_says_nothing_while_nobody_listens() -> None:
     await turns()
     connection.pass_time(60)
     assert not connection.transport.open
+
+
+# -- compression -------------------------------------------------------------------------------------------------------
+
+SHARED = Agreement(12, 15, server_takeover=False, client_takeover=False)
+OWN = Agreement(12, 12, server_takeover=True, client_takeover=True)
+PRICES = [b'{"room":"prices","requestId":"7","data":{"price":%d,"currency":"EUR"}}' % price * 3 for price in range(5)]
+
+
+def bomb(size: int, count: int) -> bytes:
+    """Compressed messages from a client."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    data = compressor.compress(b"x" * size) + compressor.flush(zlib.Z_FULL_FLUSH)
+    return encode(Opcode.BINARY | RSV1, data.removesuffix(b"\0\0\xff\xff"), mask=MASK) * count
+
+
+def inflated(written: list[bytes], window: int = 0) -> list[Event]:
+    """What a client sees that takes so much over."""
+    reader = InflatingReader(Inflater(window), message_size=2**20, fragment_count=1, client=True)
+    events = list(reader.feed(b"".join(written)))
+    while events and events[-1] == More():
+        events[-1:] = reader.feed(b"")
+    return events
+
+
+async def test_without_an_agreement_nothing_is_compressed() -> None:
+    connection = Connection()
+    assert connection.transport.form is PLAIN
+    connection.receive(bomb(10, 1))
+    assert [event.code for event in connection.socket.events if isinstance(event, Close)] == [1002]
+
+
+async def test_connections_that_agreed_on_the_same_share_compressed_bytes() -> None:
+    one, other = Connection(deflate=SHARED), Connection(deflate=SHARED)
+    message, burst = Message(PRICES[0]), Burst(PRICES[1:])
+    for connection in (one, other):
+        assert connection.transport.form is shared_deflate(12)
+        connection.transport.send(message)
+        connection.transport.send(burst)
+        assert inflated(connection.socket.written) == [price.decode() for price in PRICES]
+    assert message.wire(shared_deflate(12)) is message.wire(one.transport.form)
+    assert len(b"".join(one.socket.written)) < sum(map(len, PRICES)) / 2
+
+
+async def test_a_connections_own_bytes_go_to_it_alone_and_are_never_sent_again() -> None:
+    one, other = Connection(deflate=OWN), Connection(deflate=OWN)
+    assert one.transport.form is not other.transport.form
+    message, burst = Message(PRICES[0]), Burst(PRICES)
+    one.transport.send(Message(PRICES[4]))
+    for connection in (one, other, one, one):
+        connection.transport.send(message)
+        connection.transport.send(burst)
+    twice = [PRICES[0].decode(), *(price.decode() for price in PRICES)]
+    assert inflated(one.socket.written, window=4096) == [PRICES[4].decode(), *twice * 3]
+    assert inflated(other.socket.written, window=4096) == twice
+
+
+async def test_what_waits_for_a_slow_client_stays_in_the_order_of_its_compressor() -> None:
+    connection = Connection(deflate=OWN)
+    connection.socket.stall()
+    connection.transport.send(Message(bytes(range(256)) * 300, binary=True))
+    connection.transport.pause_writing()
+    connection.receive(text("a"))
+    for price in PRICES:
+        connection.transport.send(Message(price))
+    connection.transport.resume_writing()
+    assert inflated(connection.socket.written, window=4096)[1:] == [price.decode() for price in PRICES]
+
+
+async def test_control_frames_are_never_compressed() -> None:
+    connection = Connection(deflate=OWN)
+    connection.receive(control(Opcode.PING, b"p" * 125), control(Opcode.CLOSE, b"\x03\xe8" + b"bye" * 40))
+    assert connection.socket.events == [Pong(b"p" * 125), Close(1000, "")]
+
+
+async def test_a_read_full_of_bombs_is_inflated_in_turns_of_the_loop_and_in_order() -> None:
+    connection = Connection(Limits(message_size=64 * 1024), deflate=SHARED)
+    messages = connection.receiver.messages
+    connection.receive(bomb(64 * 1024, 20), text("behind"), bomb(100, 1)[:9])
+    assert len(messages) == 1
+    assert not connection.socket.reading
+    connection.receive(bomb(100, 1)[9:], text("last"))  # a loop may still have had it
+    await turns(3)
+    assert len(messages) < 10
+    await turns(60)
+    assert [len(each) for each in messages] == [64 * 1024] * 20 + [6, 100, 4]
+    assert connection.socket.reading
+    assert connection.transport._waiting is None
+
+
+async def test_a_receiver_that_pauses_gets_none_of_what_is_not_inflated_yet() -> None:
+    connection = Connection(Limits(message_size=64 * 1024), deflate=SHARED)
+    connection.receiver.on_message = lambda payload: connection.transport.pause_reading()
+    connection.receive(bomb(64 * 1024, 4))
+    for count in range(1, 5):
+        await turns()
+        assert len(connection.receiver.messages) == count
+        connection.transport.resume_reading()
+
+
+async def test_bombs_count_against_the_rate() -> None:
+    connection = Connection(Limits(message_size=64 * 1024, message_rate=1, message_burst=3), deflate=SHARED)
+    connection.receive(bomb(64 * 1024, 20))
+    await turns(60)
+    assert len(connection.receiver.messages) == 3
+    connection.pass_time(2)
+    await turns(60)
+    assert len(connection.receiver.messages) < 7
+
+
+async def test_a_close_is_read_behind_what_was_not_inflated_yet() -> None:
+    connection = Connection(Limits(message_size=64 * 1024), deflate=SHARED)
+    connection.receive(bomb(64 * 1024, 4), control(Opcode.CLOSE, b"\x03\xe8"))
+    connection.transport.close(4000)
+    await turns(20)
+    assert connection.socket.ended
+    assert len(connection.receiver.messages) == 1
+    connection.lose()
+    assert connection.receiver.ends == [(4000, "")]
+
+
+async def test_a_connection_lost_between_two_turns_reads_no_further() -> None:
+    connection = Connection(Limits(message_size=64 * 1024), deflate=SHARED)
+    connection.receive(bomb(64 * 1024, 4))
+    connection.lose()
+    await turns(10)
+    assert len(connection.receiver.messages) == 1
+    assert connection.receiver.ends == [(1006, "")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (encode(Opcode.BINARY | RSV1, b"\xff", mask=MASK), 1007),
+        (encode(Opcode.TEXT | RSV1, b"\x00\x02\x00\xfd\xff\xc3\x28\x00", mask=MASK), 1007),
+        (bomb(1001, 1), 1009),
+    ],
+)
+async def test_what_cannot_be_inflated_closes_the_connection(frame: bytes, code: int) -> None:
+    connection = Connection(Limits(message_size=1000), deflate=SHARED)
+    connection.receive(frame)
+    assert [event.code for event in connection.socket.events if isinstance(event, Close)] == [code]
+    assert connection.receiver.messages == []

@@ -5,16 +5,23 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import tracemalloc
+import zlib
+from random import Random
 
 import pytest
 
 from fairlead.errors import CloseCode, ProtocolError
-from fairlead.wire.frames import Opcode, encode
+from fairlead.wire.frames import RSV1, Opcode, encode
+from fairlead.wire.inflate import STREAMS, Inflater
 from fairlead.wire.messages import (
+    INFLATED_SIZE,
     Close,
     Event,
     Failure,
+    InflatingReader,
     MessageReader,
+    More,
     Ping,
     Pong,
     answer_payload,
@@ -307,6 +314,199 @@ def test_a_reader_lets_go_of_everything_at_the_end() -> None:
     reader = server()
     feed_all(reader, [text(b"x" * 900, fin=False), b"\xff"])
     assert weight(reader) < weight(server())
+
+
+# Compressed messages.
+
+HELLO = bytes.fromhex("f248cdc9c90700")  # RFC 7692, 7.2.3.1
+
+
+def inflating(message_size: int = 1000, window: int = 0) -> InflatingReader:
+    return InflatingReader(Inflater(window), message_size=message_size, fragment_count=8)
+
+
+def deflate(payload: bytes, *, level: int = 6) -> bytes:
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+def compressed(data: bytes, *, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
+    """The first or only frame of a compressed message."""
+    return frame(opcode | RSV1, data, fin=fin)
+
+
+def read_all(reader: MessageReader, data: bytes) -> list[Event]:
+    """Everything, without the breaks."""
+    events = list(reader.feed(data))
+    while events and events[-1] == More():
+        events[-1:] = reader.feed(b"")
+    return events
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1000])
+def test_a_compressed_message_in_one_frame(size: int) -> None:
+    data = deflate(b"x" * size)
+    assert inflating().feed(compressed(data)) == ["x" * size]
+    assert inflating().feed(compressed(data, opcode=Opcode.BINARY)) == [b"x" * size]
+
+
+def test_compressed_and_other_messages_in_any_order() -> None:
+    data = text(b"a") + compressed(HELLO) + text(b"b") + compressed(b"", opcode=Opcode.BINARY) + text(b"c" * 200)
+    assert inflating().feed(data) == ["a", "Hello", "b", b"", "c" * 200]
+
+
+def test_every_cut_of_compressed_bytes_gives_the_same() -> None:
+    again = bytes.fromhex("f200110000")  # RFC 7692, 7.2.3.2
+    fragments = compressed(HELLO[:3], fin=False) + frame(Opcode.PING, b"p") + more(b"") + more(HELLO[3:], fin=True)
+    data = compressed(HELLO) + text(b"x") + compressed(again) + fragments + compressed(again, opcode=Opcode.BINARY)
+    expected = ["Hello", "x", "Hello", Ping(b"p"), "Hello", b"Hello"]
+    for cut in range(len(data) + 1):
+        assert feed_all(inflating(window=4096), [data[:cut], data[cut:]]) == expected
+    assert feed_all(inflating(window=4096), [data[at : at + 1] for at in range(len(data))]) == expected
+
+
+def test_the_first_frame_alone_says_that_a_message_is_compressed() -> None:  # RFC 7692, 6.1 and 6.2
+    begun = compressed(HELLO[:3], fin=False)
+    marked = frame(Opcode.CONTINUATION | RSV1, HELLO[3:])
+    assert failure(begun, marked, reader=inflating()) == CloseCode.PROTOCOL_ERROR
+    assert failure(text(b"a", fin=False), marked, reader=inflating()) == CloseCode.PROTOCOL_ERROR
+    binary = frame(Opcode.BINARY, b"a", fin=False)
+    assert inflating().feed(binary + more(HELLO, fin=True)) == [b"a" + HELLO]
+
+
+@pytest.mark.parametrize("first", [0xC9, 0xCA, 0xC8, 0xA1, 0x91, 0xE1, 0xF1, 0xA9])
+def test_other_frames_and_bits_have_no_use(first: int) -> None:
+    assert failure(bytes([first]) + text(b"")[1:], reader=inflating()) == CloseCode.PROTOCOL_ERROR
+
+
+def test_without_an_agreement_nothing_may_be_compressed() -> None:
+    assert failure(compressed(HELLO)) == CloseCode.PROTOCOL_ERROR
+    assert failure(compressed(HELLO)[:1], b"\x80") == CloseCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("data", [b"\xff", HELLO[:4], HELLO + b"\0\0\xff\xff"])
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+def test_what_cannot_be_inflated_is_invalid(data: bytes, opcode: Opcode) -> None:
+    assert failure(compressed(data, opcode=opcode), reader=inflating()) == CloseCode.INVALID_DATA
+    fragments = [compressed(data[:1], opcode=opcode, fin=False), more(data[1:], fin=True)]
+    assert failure(*fragments, reader=inflating()) == CloseCode.INVALID_DATA
+
+
+@pytest.mark.parametrize("bad", INVALID)
+@pytest.mark.parametrize("level", [0, 6])
+def test_invalid_text_fails_as_soon_as_its_byte_is_inflated(bad: bytes, level: int) -> None:
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -15)
+    data = compressor.compress(KAPPA + bad) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    rest = compressor.compress(b"x" * 50) + compressor.flush(zlib.Z_FINISH)
+    whole = compressed(data + rest)
+    assert failure(whole[: -len(rest)], reader=inflating()) == CloseCode.INVALID_DATA
+    assert failure(whole, reader=inflating()) == CloseCode.INVALID_DATA
+    assert failure(compressed(data, fin=False), reader=inflating()) == CloseCode.INVALID_DATA
+
+
+@pytest.mark.parametrize("offset", range(3))
+def test_characters_are_followed_through_any_amount_of_text(offset: int) -> None:
+    good = b"x" * offset + "€".encode() * 30_000
+    for bad in (b"", b"\xed\xa0", b"\xff", b"\xe2\x82x"):
+        data = deflate(good + bad)
+        begun = list(inflating(200_000).feed(compressed(data, fin=False)))
+        assert code_of(begun) == CloseCode.INVALID_DATA if bad else begun == []
+
+
+def test_compressed_text_must_be_whole() -> None:
+    assert failure(compressed(deflate(KAPPA[:-1])), reader=inflating()) == CloseCode.INVALID_DATA
+    data = deflate(KAPPA * 10)
+    for cut in range(len(data)):
+        pieces = [compressed(data[:cut], fin=False), more(data[cut:], fin=True)]
+        assert feed_all(inflating(), pieces) == [KAPPA.decode() * 10]
+
+
+@pytest.mark.parametrize("level", [0, 6])
+def test_a_compressed_message_may_be_exactly_as_large_as_the_limit(level: int) -> None:
+    assert inflating(200).feed(compressed(deflate(b"x" * 200, level=level))) == ["x" * 200]
+    over = compressed(deflate(b"x" * 201, level=level))
+    assert failure(over, reader=inflating(200)) == CloseCode.MESSAGE_TOO_BIG
+    assert failure(*[over[at : at + 1] for at in range(len(over))], reader=inflating(200)) == CloseCode.MESSAGE_TOO_BIG
+    assert inflating(0).feed(compressed(deflate(b""))) == [""]
+    assert failure(compressed(deflate(b"x")), reader=inflating(0)) == CloseCode.MESSAGE_TOO_BIG
+
+
+def test_compressed_frames_may_be_twice_as_large_as_the_message() -> None:
+    flushed = b"\0\0\0\xff\xff"  # a flush that nothing came before
+    exactly = flushed * 412 + b"\0" * 4  # 2 * 1000 + 64 bytes
+    assert failure(compressed(exactly + b"\0"), reader=inflating()) == CloseCode.MESSAGE_TOO_BIG
+    head = compressed(exactly + b"\0")[: -len(exactly) - 1]
+    assert failure(head, reader=inflating()) == CloseCode.MESSAGE_TOO_BIG
+    assert feed_all(inflating(), [compressed(flushed * 412 + b"\0")]) == [""]
+    parts = [compressed(flushed * 206, fin=False), more(flushed * 206), more(b"\0\0\0\xff\xff")[:6]]
+    assert failure(*parts, reader=inflating()) == CloseCode.MESSAGE_TOO_BIG
+
+
+def test_of_two_faults_the_earlier_one_counts_however_the_bytes_are_cut() -> None:
+    faults = {
+        deflate(b"\xff" + bytes(2000)): CloseCode.INVALID_DATA,
+        deflate(bytes(2000) + b"\xff"): CloseCode.MESSAGE_TOO_BIG,
+        deflate(bytes(1000) + b"\xff"): CloseCode.INVALID_DATA,
+        deflate(b"\xff") + b"\0\0\xff\xff\3\0" * (STREAMS + 1): CloseCode.INVALID_DATA,
+        b"\3\0" * (STREAMS + 1) + deflate(b"\xff"): CloseCode.POLICY_VIOLATION,
+    }
+    for data, expected in faults.items():
+        whole = compressed(data)
+        assert failure(whole, reader=inflating()) == expected
+        assert failure(*[whole[at : at + 1] for at in range(len(whole))], reader=inflating()) == expected
+
+
+def test_what_inflates_to_much_is_handed_out_in_turns() -> None:
+    size = INFLATED_SIZE // 4
+    bomb = compressed(deflate(b"x" * size), opcode=Opcode.BINARY)
+    reader = inflating(size)
+    assert reader.feed(bomb * 6 + text(b"a") + bomb[:9]) == [b"x" * size] * 4 + [More()]
+    assert reader.feed(b"") == [b"x" * size] * 2 + ["a"]
+    assert reader.feed(bomb[9:] + bomb + text(b"b")) == [b"x" * size] * 2 + [More()]
+    assert reader.feed(text(b"c")) == ["b", "c"]
+    assert reader.feed(bomb * 4) == [b"x" * size] * 4  # nothing is left of the data
+
+
+def test_many_bombs_in_one_read_are_not_in_memory_together() -> None:
+    size = 64 * 1024
+    data = compressed(deflate(bytes(size)), opcode=Opcode.BINARY) * 150
+    assert len(data) < 16 * 1024
+    reader = inflating(size)
+    tracemalloc.start()
+    try:
+        count = 0
+        events = reader.feed(data)
+        while events:
+            count += sum(type(event) is bytes for event in events)
+            del events
+            events = reader.feed(b"")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 150
+    assert peak < 2 * size + INFLATED_SIZE + 2 * len(data) + 64 * 1024  # the message twice, while it is handed out
+
+
+def test_a_bomb_in_fragments_takes_no_more_than_the_limit() -> None:
+    size = 256 * 1024
+    bomb = deflate(bytes(20_000_000))
+    pieces = [bomb[at : at + 4000] for at in range(0, len(bomb), 4000)]
+    wire = compressed(pieces[0], fin=False) + b"".join(map(more, pieces[1:]))
+    reader = inflating(size)
+    tracemalloc.start()
+    try:
+        assert failure(wire, reader=reader) == CloseCode.MESSAGE_TOO_BIG
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * size
+
+
+def test_an_inflating_reader_at_rest_holds_no_buffer() -> None:
+    fresh, used = inflating(), inflating()
+    read_all(used, compressed(deflate(Random(1).randbytes(900)), opcode=Opcode.BINARY) * 3)
+    assert weight(used) < weight(fresh) + 100
+    assert weight(fresh) < weight(server()) + 200
 
 
 @pytest.mark.slow

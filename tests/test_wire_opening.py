@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from fairlead.wire.extensions import Extension
 from fairlead.wire.opening import Head, Opening, Refusal, judge, parse_head
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, 1.3
@@ -285,9 +286,18 @@ def test_refuses_the_subprotocols(values: list[bytes]) -> None:
     refused(changed(b"Sec-WebSocket-Protocol", *values))
 
 
-def test_extensions_are_kept_as_they_came() -> None:
-    lines = [b"permessage-deflate; client_max_window_bits", b'x; y="a, b"']
-    assert accepted(changed(b"Sec-WebSocket-Extensions", *lines)).extensions == tuple(lines)
+def test_reads_the_extensions() -> None:
+    lines = [b"permessage-deflate; client_max_window_bits", b'x; y="a", permessage-deflate']
+    assert accepted(changed(b"Sec-WebSocket-Extensions", *lines)).extensions == (
+        Extension("permessage-deflate", (("client_max_window_bits", None),)),
+        Extension("x", (("y", "a"),)),
+        Extension("permessage-deflate"),
+    )
+
+
+@pytest.mark.parametrize("values", [[b""], [b","], [b"x;"], [b"x; y="], [b'x; y="a, b"'], [b"x", b"y z"], [b"\xe9"]])
+def test_refuses_the_extensions(values: list[bytes]) -> None:  # RFC 6455, 9.1
+    refused(changed(b"Sec-WebSocket-Extensions", *values))
 
 
 def test_the_101() -> None:

@@ -6,15 +6,28 @@
 from __future__ import annotations
 
 import os
+import zlib
 from functools import partial
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.wire.frames import PLAIN, Opcode, encode
+from fairlead.wire.extensions import parse_extensions
+from fairlead.wire.frames import PLAIN, RSV1, Opcode, encode
+from fairlead.wire.inflate import Inflater
 from fairlead.wire.masking import apply_mask, xor_mask
-from fairlead.wire.messages import Close, Event, Failure, MessageReader, Ping, Pong, close_payload
+from fairlead.wire.messages import (
+    Close,
+    Event,
+    Failure,
+    InflatingReader,
+    MessageReader,
+    More,
+    Ping,
+    Pong,
+    close_payload,
+)
 from fairlead.wire.opening import Head, Opening, Refusal, judge, parse_head
 
 EXAMPLES = int(os.environ.get("FAIRLEAD_EXAMPLES", "25"))
@@ -239,6 +252,96 @@ def test_every_close_payload_is_legal(code: int, reason: str) -> None:
     assert close.code == code
     assert reason.startswith(close.reason)
     assert len(reason.encode()) <= 123 or len(close.reason.encode()) > 119
+
+
+# Compressed messages.
+
+
+@st.composite
+def compressed_conversations(draw: st.DrawFn, *, window: int) -> tuple[list[str | bytes], bytes]:
+    """Messages and their frames; what each may refer to, where they are cut and how they are flushed is drawn."""
+    sent: list[str | bytes] = []
+    wire = kept = b""
+    flushes = st.sampled_from([zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_BLOCK])
+    for payload in draw(
+        st.lists(st.one_of(texts(max_size=60), st.binary(max_size=200), st.just("€" * 70)), max_size=4)
+    ):
+        sent.append(payload)
+        data = payload if isinstance(payload, bytes) else payload.encode()
+        opcode: int = Opcode.BINARY if isinstance(payload, bytes) else Opcode.TEXT
+        if draw(st.booleans()):
+            at = draw(st.integers(0, len(data)))
+            level = draw(st.sampled_from([0, 1, 9]))
+            compressor = (
+                zlib.compressobj(level, zlib.DEFLATED, -12, zdict=kept) if kept else zlib.compressobj(level, 8, -12)
+            )
+            body = compressor.compress(data[:at]) + compressor.flush(draw(flushes))
+            body += compressor.compress(data[at:]) + compressor.flush(zlib.Z_SYNC_FLUSH)
+            body = body.removesuffix(b"\0\0\xff\xff")
+            opcode |= RSV1
+            kept = (kept + data)[-window:] if window else b""
+        else:
+            body = data
+        cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=COUNT - 1)))
+        for index, (begin, end) in enumerate(pairwise([0, *cuts, len(body)])):
+            first = Opcode.CONTINUATION if index else opcode
+            wire += encode(first, body[begin:end], fin=index == len(cuts), mask=draw(masks))
+    return sent, wire
+
+
+def inflate(data: bytes, *, window: int, cuts: list[int]) -> list[Event | int]:
+    """What the reader makes of ``data`` that arrives in pieces; a failure is its code."""
+    to = InflatingReader(Inflater(window), message_size=SIZE, fragment_count=COUNT)
+    ends = [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    events = [event for begin, end in pairwise([0, *ends]) for event in to.feed(data[begin:end])]
+    while events and events[-1] == More():
+        events += to.feed(b"")
+    return [event.code if isinstance(event, Failure) else event for event in events if event != More()]
+
+
+@examples
+@given(st.data(), st.sampled_from([0, 512, 4096]), some_cuts)
+def test_compressed_messages_are_read_however_cut(data: st.DataObject, window: int, cuts: list[int]) -> None:
+    sent, wire = data.draw(compressed_conversations(window=window))
+    assert inflate(wire, window=window, cuts=[]) == sent
+    assert inflate(wire, window=window, cuts=cuts) == sent
+    assert inflate(wire, window=window, cuts=list(range(len(wire)))) == sent
+
+
+@examples
+@given(st.data(), some_cuts, st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=3))
+def test_damaged_compressed_messages_are_judged_alike_however_cut(
+    data: st.DataObject, cuts: list[int], damages: list[tuple[int, int]]
+) -> None:
+    _, wire = data.draw(compressed_conversations(window=4096))
+    damaged = bytearray(wire)
+    for at, byte in damages:
+        if damaged:
+            damaged[at % len(damaged)] = byte
+    expected = inflate(bytes(damaged), window=4096, cuts=[])
+    assert inflate(bytes(damaged), window=4096, cuts=cuts) == expected
+    assert inflate(bytes(damaged), window=4096, cuts=list(range(len(damaged)))) == expected
+
+
+@examples
+@given(st.binary(max_size=60), masks, st.booleans(), some_cuts)
+def test_bytes_at_random_are_inflated_alike_however_cut(data: bytes, mask: bytes, text: bool, cuts: list[int]) -> None:
+    wire = encode(RSV1 | (Opcode.TEXT if text else Opcode.BINARY), data, mask=mask)
+    expected = inflate(wire, window=512, cuts=[])
+    assert inflate(wire, window=512, cuts=cuts) == expected
+    assert inflate(wire, window=512, cuts=list(range(len(wire)))) == expected
+
+
+@examples
+@given(st.text('ab;=,"\\ \t0é', max_size=12))
+def test_extensions_are_read_or_refused_and_mean_the_same_when_written_again(value: str) -> None:
+    try:
+        offers = parse_extensions([value.encode()])
+    except ValueError:
+        return
+    parts = (["".join((name, "" if given is None else f'="{given}"')) for name, given in each[1]] for each in offers)
+    written = [";".join((offer.name, *part)).encode() for offer, part in zip(offers, parts, strict=True)]
+    assert parse_extensions(written) == offers
 
 
 @examples

@@ -35,6 +35,11 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class Form(Protocol):
     """One way in which messages become bytes. Transports with the same form object share the encoded bytes."""
 
+    @property
+    def shared(self) -> bool:
+        """False where encoding the same message again gives other bytes: they are for one connection, once."""
+        ...
+
     def encode(self, payload: bytes, *, binary: bool) -> bytes: ...
 
 
@@ -60,11 +65,13 @@ class Message:
         return (self,)
 
     def wire(self, form: Form) -> bytes:
-        """The bytes in one wire form; those of the form asked for last are kept."""
-        if self._form is not form:
-            self._wire = form.encode(self.payload, binary=self.binary)
-            self._form = form
-        return self._wire
+        """The bytes in one wire form; those of the shared form asked for last are kept."""
+        if self._form is form:
+            return self._wire
+        wire = form.encode(self.payload, binary=self.binary)
+        if form.shared:
+            self._form, self._wire = form, wire
+        return wire
 
 
 class Burst:
@@ -89,9 +96,11 @@ class Burst:
         return [Message(payload, binary=self.binary) for payload in self.payloads]
 
     def wire(self, form: Form) -> bytes:
-        """The bytes of all messages in one wire form; those of the form asked for last are kept."""
-        if self._form is not form:
-            encode, binary = form.encode, self.binary
-            self._wire = b"".join([encode(payload, binary=binary) for payload in self.payloads])
-            self._form = form
-        return self._wire
+        """The bytes of all messages in one wire form; those of the shared form asked for last are kept."""
+        if self._form is form:
+            return self._wire
+        encode, binary = form.encode, self.binary
+        wire = b"".join([encode(payload, binary=binary) for payload in self.payloads])
+        if form.shared:
+            self._form, self._wire = form, wire
+        return wire

@@ -17,6 +17,8 @@ from fairlead.transports import Transport
 class PayloadForm:
     """A wire form in which a message is its payload."""
 
+    shared = True
+
     def encode(self, payload: bytes, *, binary: bool) -> bytes:
         return payload
 
@@ -36,6 +38,7 @@ class RecordingTransport:
         sent: Each ``send()``, in order.
         code: The close code, once it is closed.
         reason: The close reason.
+        outbox_full: Whether it closed itself as slow.
         reading: False between ``pause_reading()`` and ``resume_reading()``.
         failure: Set it to have every ``send()`` raise it, as a broken transport would.
     """
@@ -46,6 +49,7 @@ class RecordingTransport:
         self.code: int | None = None
         self.reason = ""
         self.reading = True
+        self.outbox_full = False
         self.failure: Exception | None = None
         self._capacity = capacity
 
@@ -68,6 +72,7 @@ class RecordingTransport:
         if not self.open:
             return
         if self._capacity is not None and len(self.payloads) + len(outgoing.messages) > self._capacity:
+            self.outbox_full = True
             self.close(CloseCode.TRY_AGAIN_LATER, "outbox full")
         else:
             self.sent.append(outgoing)

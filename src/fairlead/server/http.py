@@ -8,22 +8,27 @@ executed.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from fairlead.server.lingering import Lingering
 from fairlead.server.websocket import WebSocketProtocol
-from fairlead.transports.native import Shared, peer
+from fairlead.transports.shared import Shared, peer
 from fairlead.wire.opening import Opening, Refusal, judge
 
-logger = logging.getLogger(__name__)
+_UPGRADING = frozenset({b"connection", b"http2-settings", b"upgrade"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+SLICE = 4 * 1024
+"""Bytes parsed at once: a request that is only a line becomes objects of thirty times its size, so a read full of them
+is parsed as far as there is somebody to answer it."""
 
 
 class _Refused(Exception):
@@ -48,9 +53,13 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.shared = shared
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None  # for the head
+        self._stalled: asyncio.TimerHandle | None = None  # for a client that takes nothing
+        self._running: RequestResponseCycle | None = None
+        self._held = b""  # what came behind more requests than are answered at once
         self._opening: Opening | None = None
         self._stopped = False
+        self._last = False  # the request being answered is the last one, and the socket is ours to end
         self._head_size = 0  # bytes of the head as parsed: request line and header lines with their separators
         self._head_count = 0
         self._unparsed = 0  # bytes fed since the head began: bounds what the parser holds of one endless line
@@ -62,31 +71,81 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow = FlowControl(transport)
         self.client, self.server = peer(transport), self.shared.address(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        self._expect_head()
+        if len(self.connections) > self.shared.descriptors:
+            transport.abort()
+        else:
+            self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_complete()
+        self._relax()
+        self._held = b""
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            # Not always the newest one, which is all that uvicorn tells.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._stopped:
             return
-        self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._opening is not None:
-                self._upgrade(self._opening, data[upgrade.args[0] :])
-            elif self.cycle is not None:
-                self.cycle.keep_alive = False  # some other protocol was asked for: the request is answered as HTTP
-        except httptools.HttpParserError:
-            if not self._stopped:
-                self._answer(400, "malformed request")
+        if self._held:
+            self._held += data
             return
-        if self._deadline is not None:
+        self._unset_keepalive_if_required()
+        begun = self._deadline is not None
+        if not self._busy():
+            self._expect_head()  # RFC 9112, 2.2: empty lines before a head are its beginning
+        self._feed(data)
+        if begun and self._deadline is not None and not self._held:
             self._unparsed += len(data)
             if self._unparsed > self.shared.limits.head_size:
                 self._answer(431, "request head too large")
+
+    def _feed(self, data: bytes) -> None:
+        """Parse, as long as nobody waits for an answer to an earlier request; then the rest is held back."""
+        at = 0
+        try:
+            while at < len(data) and not self._stopped:
+                if self.pipeline:
+                    self._held = data[at:]
+                    return
+                try:
+                    self.parser.feed_data(data[at : at + SLICE])
+                    at += SLICE
+                except httptools.HttpParserUpgrade as upgrade:
+                    at += upgrade.args[0]
+                    if self._opening is not None:
+                        self._upgrade(self._opening, data[at:])
+                        return
+                    data, at = self._without_upgrade(data[at:]), 0
+        except httptools.HttpParserError:
+            if not self._stopped:
+                self._answer(400, "malformed request")
+
+    def _feed_held(self) -> None:
+        held, self._held = self._held, b""
+        if not self._stopped:
+            self._feed(held)
+
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """The request again, without the wish for another protocol, which a server may ignore (RFC 9110, 7.8).
+
+        The parser leaves the body of such a request to the other protocol, so it has to begin anew.
+        """
+        kept = [(name, value) for name, value in self.headers if name not in _UPGRADING]
+        if any(name == b"connection" and b"close" in value.lower() for name, value in self.headers):
+            kept.append((b"connection", b"close"))
+        lines = [b"%s: %s\r\n" % line for line in kept]
+        version = self.parser.get_http_version().encode()
+        head = b"%s %s HTTP/%s\r\n%s\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
+        self.parser = httptools.HttpRequestParser(self)
+        return head + rest
+
+    def _busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     # -- the head ----------------------------------------------------------------------------------------------------
 
@@ -103,8 +162,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _too_late(self) -> None:
         self._deadline = None
-        self._stopped = True
-        self.transport.close()
+        if self._held:
+            self._expect_head()  # it is we who do not read on
+        elif self._busy():
+            self._refuse(b"")
+        else:
+            self._stopped = True
+            self.transport.abort()  # over TLS close() would wait for the client's farewell
 
     def on_message_begin(self) -> None:
         self._expect_head()
@@ -130,21 +194,35 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_complete()
+        method, version = self.parser.get_method(), self.parser.get_http_version()
         if not self._asks_for_websocket():
-            if self.parser.get_http_version() == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
-                self._answer(400, "one Host header is required")  # RFC 9112, 3.2
-                raise _Refused
-            super().on_headers_complete()
+            self._plain(method, version)
             return
-        verdict = judge(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        verdict = judge(method, self.url, version, self.headers)
         if isinstance(verdict, Refusal):
-            self._refuse(verdict.response())
+            self._refuse(verdict.response(self.server_state.default_headers))
             raise _Refused
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._busy():
             # Pipelined behind a request that is still being answered: the socket is not free for another protocol.
             self._refuse(b"")
             raise _Refused
         self._opening = verdict
+
+    def _plain(self, method: bytes, version: str) -> None:
+        """A request that is not for a WebSocket, for uvicorn to answer."""
+        if version == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
+            self._answer(400, "one Host header is required")  # RFC 9112, 3.2
+            raise _Refused
+        if method == b"CONNECT":
+            self._answer(405, "this is not a proxy")
+            raise _Refused
+        if self.parser.should_upgrade():
+            return  # to another protocol: see _without_upgrade
+        super().on_headers_complete()
+        if not self.cycle.keep_alive and any(name in _FRAMING for name, _ in self.headers):
+            # uvicorn would close the socket with the last byte of the answer; where some of the body is not read then,
+            # that resets the connection and the answer is lost.
+            self._last = self.cycle.keep_alive = True
 
     def _asks_for_websocket(self) -> bool:
         """Whether this is an opening handshake or a failed attempt at one, which must not pass for plain HTTP."""
@@ -156,26 +234,29 @@ class HttpProtocol(HttpToolsProtocol):
         return False
 
     def _should_upgrade(self) -> bool:
-        return self._opening is not None
+        return True  # whatever it is, its body is not uvicorn's
 
     # -- the end of it -----------------------------------------------------------------------------------------------
 
     def _answer(self, status: int, text: str) -> None:
-        body = text.encode() + b"\n"
-        self._refuse(
-            STATUS_LINE[status]
-            + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-            + b"content-length: %d\r\n\r\n" % len(body)
-            + body
-        )
+        self._refuse(Refusal(status, text.encode() + b"\n").response(self.server_state.default_headers))
 
     def _refuse(self, response: bytes) -> None:
-        """Answer and stop; behind an answer that is still being written, only stop."""
+        """Answer and stop; while another request is being answered, only stop."""
         self._stopped = True
         self._head_complete()
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._busy():
+            self._end(response)
+        elif self.cycle.more_body:
+            # It is its body that is broken: the application shall not wait for the rest of it.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._end(b"")
+        else:
             self.cycle.keep_alive = False
-            return
+
+    def _end(self, response: bytes) -> None:
+        self._stopped = True
         self.connections.discard(self)
         Lingering.answer(self.transport, self.shared.connections, response)
 
@@ -188,15 +269,32 @@ class HttpProtocol(HttpToolsProtocol):
         protocol.begin(self.transport, opening, self.headers, early)
 
     def on_response_complete(self) -> None:
-        if self.cycle.more_body and not self.transport.is_closing():
-            # Answered before its body was read, too large perhaps: the rest is not worth a connection.
-            self._stopped = True
+        if (self._last or self.cycle.more_body) and not self.pipeline and not self.transport.is_closing():
+            # The last request of the connection, or answered before its body was read, too large perhaps.
             self.server_state.total_requests += 1
-            self.connections.discard(self)
-            Lingering.answer(self.transport, self.shared.connections, b"")
+            self._end(b"")
             return
         super().on_response_complete()
+        if self.transport.is_closing():
+            self.pause_writing()  # so that it ends also if the client never takes the answer
+        elif self._held and not self.pipeline:
+            self.loop.call_soon(self._feed_held)
 
-    def shutdown(self) -> None:
-        if self.transport is not None:
-            super().shutdown()
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers: it has as long as a silent WebSocket client has."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(self.shared.limits.ping_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._relax()
+        super().resume_writing()
+
+    def _relax(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 LINGER = 2.0
 """Seconds that a refused client has to read its answer and leave. A round trip is enough; a closed connection that
@@ -28,9 +29,11 @@ class Lingering(asyncio.Protocol):
         if transport.is_closing():
             return
         transport.set_protocol(cls(transport, connections))
+        transport.resume_reading()  # whoever had it may have stopped it
         transport.write(response)
         if transport.can_write_eof():
-            transport.write_eof()
+            with suppress(OSError):  # the client was quicker
+                transport.write_eof()
         else:
             transport.close()
 

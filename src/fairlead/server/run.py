@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
-import logging
+import os
 import random
 import resource
+import socket
 import ssl
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,14 +24,21 @@ from uvicorn.server import ServerState
 from fairlead.errors import UsageError
 from fairlead.limits import Limits
 from fairlead.server.http import HttpProtocol
+from fairlead.server.lingering import LINGER
 from fairlead.server.websocket import WebSocketProtocol
-from fairlead.transports.native import NativeTransport, Shared
+from fairlead.transports.native import NativeTransport
+from fairlead.transports.shared import Shared
 from fairlead.transports.ticker import Ticker
-
-logger = logging.getLogger(__name__)
 
 BACKLOG = 4096
 """Connections the kernel holds for us while the loop is busy: with asyncio's 100 a rush of clients waits seconds."""
+
+ACCEPTS = 16
+"""Connections that asyncio's own loop accepts before it looks at anything else. Out of descriptors it fails and logs so
+many times, each second: with BACKLOG, which it would take for this, thousands of times."""
+
+ABORTED = 1.0
+"""Seconds that applications have to end after their connections were dropped."""
 
 DRAIN_RATE = 100
 """Clients per second told to come back while draining, as long as the window allows: a handful is told at once."""
@@ -66,19 +74,30 @@ class _Endpoint:
         self.shared = shared
         self.state = state
         self.server: asyncio.Server | None = None
+        self.address = ""  # where it listens, as a URL without a path
+        self.inode = 0  # of its Unix socket
+
+    def remove_socket(self) -> None:
+        """Remove the Unix socket's file, unless another server has put its own there meanwhile."""
+        path = Path(self.listener.uds)
+        with suppress(FileNotFoundError):
+            if self.inode and path.stat().st_ino == self.inode:
+                path.unlink()
 
     @property
     def sockets(self) -> list[NativeTransport]:
         return [each for each in self.shared.connections if isinstance(each, NativeTransport)]
 
-    def address(self) -> str:
-        """Where it listens, as a URL without a path."""
+    def opened(self, server: asyncio.Server) -> None:
+        """It listens."""
+        self.server = server
         if self.listener.uds:
-            return f"unix:{self.listener.uds}"
-        assert self.server is not None
-        host, port = self.server.sockets[0].getsockname()[:2]
-        scheme = "https" if self.config.ssl else "http"
-        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+            self.address = f"unix:{self.listener.uds}"
+            self.inode = Path(self.listener.uds).stat().st_ino
+        else:
+            host, port = server.sockets[0].getsockname()[:2]
+            scheme = "https" if self.config.ssl else "http"
+            self.address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -112,6 +131,8 @@ class Server(uvicorn.Server):
             shared = Shared(loop, self._limits, ticker, state.connections)  # type: ignore[arg-type]  # a wider set
             config = _config(each, shared, lifespan="off" if self._endpoints else "auto")
             self._endpoints.append(_Endpoint(each, config, shared, state))
+        if self.shared.connection_limit < 1:
+            raise UsageError("the limit of open files leaves none for connections: raise it (ulimit -n)")
         super().__init__(self._endpoints[0].config)
         self.server_state = self._endpoints[0].state
         self._flush = flush or _nothing
@@ -123,7 +144,7 @@ class Server(uvicorn.Server):
     @property
     def addresses(self) -> list[str]:
         """Where each listener listens, in order, as URLs without a path."""
-        return [endpoint.address() for endpoint in self._endpoints]
+        return [endpoint.address for endpoint in self._endpoints]
 
     @property
     def shared(self) -> Shared:
@@ -138,7 +159,7 @@ class Server(uvicorn.Server):
             raise UsageError("the application's startup failed")
         try:
             for endpoint in self._endpoints:
-                endpoint.server = await self._listen(endpoint)
+                endpoint.opened(await self._listen(endpoint))
         except OSError:
             self._stop_listening(self._endpoints)
             await self.lifespan.shutdown()
@@ -162,13 +183,17 @@ class Server(uvicorn.Server):
         tls: dict[str, Any] = {"ssl": config.ssl}
         if config.ssl:
             tls["ssl_handshake_timeout"] = self._limits.head_timeout
+            tls["ssl_shutdown_timeout"] = self._limits.close_timeout
+            tls["ssl_shutdown_timeout"] = LINGER  # asyncio would wait half a minute for a farewell that may never come
         if not listener.uds:
-            return await self._loop.create_server(factory, listener.host, listener.port, backlog=BACKLOG, **tls)
-        path = Path(listener.uds)
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()  # left behind by a process that was killed
-        server = await self._loop.create_unix_server(factory, listener.uds, backlog=BACKLOG, **tls)
-        path.chmod(0o660)
+            return _deepen(
+                await self._loop.create_server(factory, listener.host, listener.port, backlog=ACCEPTS, **tls)
+            )
+        if _answers(listener.uds):
+            # Both loops would take the path from the other server, whose clients then find nobody.
+            raise OSError(errno.EADDRINUSE, f"{listener.uds} is another server's socket")
+        server = _deepen(await self._loop.create_unix_server(factory, listener.uds, backlog=ACCEPTS, **tls))
+        Path(listener.uds).chmod(0o660)
         return server
 
     async def on_tick(self, counter: int) -> bool:
@@ -202,8 +227,17 @@ class Server(uvicorn.Server):
             for connection in list(endpoint.shared.connections):
                 connection.shutdown()  # type: ignore[attr-defined]
         await self._until(lambda: not any(e.state.connections or e.state.tasks for e in self._endpoints), 5.0)
-        self._abort_all()
-        await self.lifespan.shutdown()
+        await self._abort_all()
+        await self._end_lifespan()
+
+    async def _end_lifespan(self) -> None:
+        """Let the application end, unless it hangs and a second signal comes."""
+        ending = asyncio.ensure_future(self.lifespan.shutdown())
+        forced = asyncio.ensure_future(self._forced.wait())
+        await asyncio.wait((ending, forced), return_when=asyncio.FIRST_COMPLETED)
+        for each in (ending, forced):
+            each.cancel()
+        await asyncio.gather(ending, forced, return_exceptions=True)
 
     async def _drain_clients(self, public: _Endpoint) -> None:
         limits = self._limits
@@ -241,18 +275,39 @@ class Server(uvicorn.Server):
         for endpoint in endpoints:
             if endpoint.server is not None:
                 endpoint.server.close()
-                if endpoint.listener.uds:
-                    Path(endpoint.listener.uds).unlink(missing_ok=True)
+                endpoint.remove_socket()
 
-    def _abort_all(self) -> None:
+    async def _abort_all(self) -> None:
+        """Drop what is left; applications see that their client is gone, and only those that do not care are ended."""
         for endpoint in self._endpoints:
-            for task in endpoint.state.tasks:
-                task.cancel()
             for connection in list(endpoint.shared.connections):
                 if isinstance(connection, NativeTransport | WebSocketProtocol):
                     connection.abort()
                 else:
                     connection.transport.abort()  # type: ignore[attr-defined]  # uvicorn's protocols
+        tasks = [task for endpoint in self._endpoints for task in endpoint.state.tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=ABORTED)
+        for task in tasks:
+            task.cancel()
+
+
+def _deepen(server: asyncio.Server) -> asyncio.Server:
+    """Let the kernel hold BACKLOG connections, whatever the loop was told."""
+    for each in server.sockets:
+        with socket.socket(fileno=os.dup(each.fileno())) as listening:
+            listening.listen(BACKLOG)
+    return server
+
+
+def _answers(path: str) -> bool:
+    """Whether a server listens on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
 
 
 def _nothing() -> None:

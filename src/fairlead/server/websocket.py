@@ -22,14 +22,16 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
-from fairlead.errors import CloseCode
+from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Message
 from fairlead.server.lingering import Lingering
 from fairlead.transports import Receiver, Transport
 from fairlead.transports.asgi import EXTENSION
-from fairlead.transports.native import NativeTransport, Shared, peer
+from fairlead.transports.native import NativeTransport
+from fairlead.transports.shared import Shared, peer
 from fairlead.transports.ticker import Ticker
+from fairlead.wire.deflate import negotiate
 from fairlead.wire.opening import Opening, Refusal, judge, parse_head
 
 logger = logging.getLogger(__name__)
@@ -110,6 +112,7 @@ class WebSocketProtocol(asyncio.Protocol):
     ) -> None:
         self._config = config
         self._tasks = server_state.tasks
+        self._default_headers = server_state.default_headers
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._shared = shared or drop_in(self._loop, server_state)
@@ -121,6 +124,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._native: NativeTransport | None = None
         self._opening: Opening | None = None
+        self._entered = False  # counted as one of the connections that there may be
 
     # -- the socket --------------------------------------------------------------------------------------------------
 
@@ -143,7 +147,13 @@ class WebSocketProtocol(asyncio.Protocol):
         self._shared.connections.discard(self)
         if self._stage is not Stage.ACCEPTED:
             self._stage = Stage.OVER
+            self._leave()
             self._inbox.closed(CloseCode.ABNORMAL, "")
+
+    def _leave(self) -> None:
+        if self._entered:
+            self._entered = False
+            self._shared.leave()
 
     def shutdown(self) -> None:
         """The server is going, and there is no verdict yet."""
@@ -158,14 +168,13 @@ class WebSocketProtocol(asyncio.Protocol):
     # -- the request -------------------------------------------------------------------------------------------------
 
     def _parse(self, head: bytes) -> None:
+        assert self._transport is not None
         parsed = parse_head(head)
         verdict = parsed if isinstance(parsed, Refusal) else judge(*parsed)
-        assert self._transport is not None
-        if isinstance(verdict, Refusal) or isinstance(parsed, Refusal):
-            assert isinstance(verdict, Refusal)
-            self._end(verdict.response())
-        else:
-            self.begin(self._transport, verdict, parsed[3], b"")
+        if isinstance(verdict, Refusal):
+            self._end(verdict.response(self._default_headers))
+        elif not isinstance(parsed, Refusal):
+            self.begin(self._transport, verdict, parsed.headers, b"")
 
     def begin(
         self, transport: asyncio.Transport, opening: Opening, headers: Sequence[tuple[bytes, bytes]], early: bytes
@@ -182,9 +191,10 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._transport is None:
             self.connection_made(transport)
         transport.set_protocol(self)
-        if len(self._shared.connections) > self._shared.connection_limit:
+        if not self._shared.enter():
             self._refuse(503, [(b"retry-after", b"5")], b"too many connections\n")
             return
+        self._entered = True
         if early:
             self.data_received(early)
         task = self._loop.create_task(self._run(self._scope(transport, opening, headers)))
@@ -216,6 +226,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def attach(self, receiver: Receiver) -> None:
         """The extension: from the accept on, messages go to the receiver and not to ``receive``."""
+        if self._stage is Stage.OVER:
+            raise Disconnected("the client left")
         if self._stage is not Stage.ASKED:
             raise RuntimeError("attach() comes before the verdict")
         self._receiver = receiver
@@ -261,26 +273,31 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(403, [], b"")
         elif kind == "websocket.http.response.start":
             self._stage = Stage.REFUSING
-            self._response = [_response_head(event["status"], event.get("headers") or [])]
+            self._response = [self._head(event["status"], event.get("headers") or [])]
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r} before the verdict")
 
     def _accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
         assert self._opening is not None and self._transport is not None
-        response = self._opening.response(headers, subprotocol=subprotocol)
+        compression = self._shared.limits.compression
+        deflate = None
+        if compression != "off":
+            deflate = negotiate(self._opening.extensions, takeover=compression == "own")
+        response = self._opening.response(
+            headers, subprotocol=subprotocol, extensions=None if deflate is None else deflate.response()
+        )
         self._stage = Stage.ACCEPTED
         transport, self._transport = self._transport, None
         self._shared.connections.discard(self)
-        transport.write(response)
-        native = NativeTransport(transport, self._receiver, self._shared)
+        native = NativeTransport(transport, self._receiver, self._shared, deflate)
         if self._receiver is self._inbox:
             self._native = native
         early, self._early = bytes(self._early), bytearray()
-        native.start(early)
+        native.start(response, early)
 
     async def _forward(self, native: NativeTransport, kind: str, event: Event) -> None:
         if kind == "websocket.close":
-            native.close(event.get("code", CloseCode.NORMAL), event.get("reason") or "")
+            native.close(event.get("code") or CloseCode.NORMAL, event.get("reason") or "")
             return
         if kind != "websocket.send":
             raise RuntimeError(f"unexpected ASGI message {kind!r} after the accept")
@@ -293,33 +310,33 @@ class WebSocketProtocol(asyncio.Protocol):
             native.send(Message(data or b"", binary=True))
         try:
             await native.drained()
-        except Exception as closed:
+        except Closed as closed:
             raise Disconnected("the connection is closed") from closed
 
     # -- refusals ----------------------------------------------------------------------------------------------------
 
     def _refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         length = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-        self._end(_response_head(status, [*headers, *length]) + body)
+        self._end(self._head(status, [*headers, *length]) + body)
 
     def _end(self, response: bytes) -> None:
         self._stage = Stage.OVER
         self._shared.connections.discard(self)
+        self._leave()
         transport, self._transport = self._transport, None
         if transport is not None:
             Lingering.answer(transport, self._shared.connections, response)
         self._inbox.closed(CloseCode.ABNORMAL, "")
 
-
-def _response_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """A refusal always ends the connection, so that nothing behind the handshake is read as a request."""
-    lines = [STATUS_LINE[status]]
-    for name, value in headers:
-        if name.lower() not in (b"connection", b"transfer-encoding"):
-            if any(byte in name + value for byte in b"\r\n\0"):
-                raise ValueError(f"control characters in response header {name!r}")
-            lines.append(name + b": " + value + b"\r\n")
-    return b"".join([*lines, b"connection: close\r\n\r\n"])
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """A refusal always ends the connection, so that nothing behind the handshake is read as a request."""
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self._default_headers, *headers):
+            if name.lower() not in (b"connection", b"transfer-encoding"):
+                if any(byte in name + value for byte in b"\r\n\0"):
+                    raise ValueError(f"control characters in response header {name!r}")
+                lines.append(name + b": " + value + b"\r\n")
+        return b"".join([*lines, b"connection: close\r\n\r\n"])
 
 
 _drop_ins: WeakKeyDictionary[ServerState, Shared] = WeakKeyDictionary()

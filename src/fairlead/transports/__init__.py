@@ -23,7 +23,7 @@ class Transport(Protocol):
     def send(self, outgoing: Message | Burst) -> None:
         """Queue for the client, in order.
 
-        A client whose outbox would pass ``outbox_size`` bytes is closed with 1013 (it may reconnect) and what waits
+        A client whose outbox would pass ``outbox_limit`` bytes is closed with 1013 (it may reconnect) and what waits
         for it is dropped. On a connection that is closing nothing happens.
         """
         ...
@@ -51,6 +51,11 @@ class Transport(Protocol):
     @property
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
+        ...
+
+    @property
+    def outbox_full(self) -> bool:
+        """Whether it was closed because its outbox was full; what a client says in a Close of its own is not it."""
         ...
 
 

@@ -8,6 +8,7 @@ an AsgiTransport runs on ``receive`` and ``send``.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
+
+logger = logging.getLogger(__name__)
 
 EXTENSION = "fairlead"
 
@@ -80,6 +83,8 @@ async def refuse(
 class _AsgiForm:
     """Whole messages: the foreign server makes the frames."""
 
+    shared = True
+
     def encode(self, payload: bytes, *, binary: bool) -> bytes:
         return payload
 
@@ -100,6 +105,7 @@ class AsgiTransport:
         self._limits = limits
         self._outbox: deque[Message] = deque()
         self._queued = 0
+        self.outbox_full = False
         self._left = False  # the client, so that there is nobody to send a close to
         self._outcome: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         self._filled = asyncio.Event()
@@ -127,8 +133,9 @@ class AsgiTransport:
             self._outbox.append(message)
             self._queued += len(message.payload)
         self._filled.set()
-        if self._queued > self._limits.outbox_size and len(self._outbox) > 1:
+        if self._queued > self._limits.outbox_limit and len(self._outbox) > 1:
             self._drop()
+            self.outbox_full = True
             self.close(CloseCode.TRY_AGAIN_LATER, "outbox full")
         elif self._queued > self._limits.outbox_low:
             self._drained.clear()
@@ -156,8 +163,7 @@ class AsgiTransport:
         """Carry the connection until it is over; the receiver is told so exactly once, whatever happens."""
         writer = asyncio.create_task(self._write())
         try:
-            receiver.connected(self)
-            await self._read(receiver)
+            await self._carry(receiver)
             # What was sent before a close of ours goes out first; a slow client has so long to take it.
             await asyncio.wait((writer,), timeout=self._limits.close_timeout)
         finally:
@@ -166,16 +172,27 @@ class AsgiTransport:
             await asyncio.gather(writer, return_exceptions=True)
             receiver.closed(*self._outcome.result())
 
-    async def _read(self, receiver: Receiver) -> None:
-        while self.open:
-            await self._reading.wait()
-            event = asyncio.ensure_future(self._receive())
-            await asyncio.wait((event, self._outcome), return_when=asyncio.FIRST_COMPLETED)
-            if not self.open:
-                event.cancel()
-                await asyncio.gather(event, return_exceptions=True)
-                return
-            self._event(event.result(), receiver)
+    async def _carry(self, receiver: Receiver) -> None:
+        try:
+            receiver.connected(self)
+            while (event := await self._next()) is not None:
+                self._event(event, receiver)
+        except Exception:
+            logger.exception("a receiver failed")
+            self.close(CloseCode.INTERNAL_ERROR)
+
+    async def _next(self) -> MutableMapping[str, Any] | None:
+        """The next event that may be handed on; None if the connection is closing."""
+        await self._reading.wait()
+        event = asyncio.ensure_future(self._receive())
+        await asyncio.wait((event, self._outcome), return_when=asyncio.FIRST_COMPLETED)
+        if self.open:
+            await self._reading.wait()  # reading may have been paused while it came
+        if self.open:
+            return event.result()
+        event.cancel()
+        await asyncio.gather(event, return_exceptions=True)
+        return None
 
     def _event(self, event: MutableMapping[str, Any], receiver: Receiver) -> None:
         if event["type"] == "websocket.receive":
@@ -202,6 +219,9 @@ class AsgiTransport:
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
             # The client is gone, or was gone before our close: foreign servers say so with either of these.
+            self.close(CloseCode.ABNORMAL)
+        except Exception:
+            logger.exception("the server failed to send")
             self.close(CloseCode.ABNORMAL)
 
     async def _flush(self) -> None:

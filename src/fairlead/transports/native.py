@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message
-from fairlead.transports.ticker import Ticker
+from fairlead.transports import Receiver
+from fairlead.transports.shared import Shared
+from fairlead.wire.deflate import Agreement
 from fairlead.wire.frames import PLAIN, Opcode, encode
-from fairlead.wire.messages import Close, Event, Failure, MessageReader, Ping, answer_payload, close_payload
-
-if TYPE_CHECKING:
-    from fairlead.transports import Receiver
+from fairlead.wire.messages import (
+    Close,
+    Event,
+    Failure,
+    InflatingReader,
+    MessageReader,
+    More,
+    Ping,
+    answer_payload,
+    close_payload,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +41,12 @@ SLICE = 16 * 1024
 """Bytes parsed at once, so that a read full of tiny frames becomes objects a few thousand at a time."""
 
 
-SPARE_DESCRIPTORS = 128
-"""Descriptors kept for the listeners, the upstream pool, the broker and files."""
-
+_OUTBOX_FULL = (CloseCode.TRY_AGAIN_LATER, "outbox full")
+"""How a slow client's connection ends. No other outcome is this object, whatever a client writes into its Close."""
 
 _PING = encode(Opcode.PING, b"")
+_PINGED = 0
+"""In the place of the second when the client was last heard: a ping was sent since. The wheel's seconds begin at 1."""
 
 
 class State(IntEnum):
@@ -54,41 +62,7 @@ class Hold(IntEnum):
 
     RECEIVER = 1
     RATE = 2
-
-
-Address = tuple[str, int | None]
-
-
-@dataclass(slots=True, eq=False)
-class Shared:
-    """What all connections of one listener have in common.
-
-    Attributes:
-        connections: Every connection of the listener, plain HTTP included; each has ``shutdown()``.
-        slow_closes: Connections closed because their outbox was full.
-        local: The address that connections came to, once there was one.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    limits: Limits
-    ticker: Ticker
-    connections: set[object] = field(default_factory=set)
-    slow_closes: int = 0
-    local: Address | None = None
-
-    def address(self, transport: asyncio.Transport) -> Address | None:
-        """Where the listener listens, as ASGI writes it. Looked up once: each look costs uvloop memory for good."""
-        if self.local is None:
-            name = transport.get_extra_info("sockname")
-            self.local = (name, None) if isinstance(name, str) else _pair(name)
-        return self.local
-
-    @property
-    def connection_limit(self) -> int:
-        """Connections allowed at once (see ``Limits.connections``)."""
-        if self.limits.connections is not None:
-            return self.limits.connections
-        return resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
+    INFLATED = 4  # there is enough for one turn of the loop
 
 
 class Waiting:
@@ -114,9 +88,10 @@ class NativeTransport(asyncio.Protocol):
     """An open WebSocket connection on a socket of ours.
 
     Args:
-        transport: The socket's asyncio transport, after the 101 was written to it.
+        transport: The socket's asyncio transport; nothing was written to it.
         receiver: Who gets the messages.
         shared: What it shares with the server's other connections.
+        deflate: What was agreed on with the client; None: nothing is compressed.
     """
 
     __slots__ = (
@@ -124,6 +99,7 @@ class NativeTransport(asyncio.Protocol):
         "_congested",
         "_controls",
         "_cork",
+        "_form",
         "_heard",
         "_hold",
         "_outcome",
@@ -137,15 +113,16 @@ class NativeTransport(asyncio.Protocol):
         "due",
     )
 
-    def __init__(self, transport: asyncio.Transport, receiver: Receiver, shared: Shared) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, receiver: Receiver, shared: Shared, deflate: Agreement | None = None
+    ) -> None:
         limits = shared.limits
         self.due = 0
         self._shared = shared
         self._transport = transport
         self._receiver: Receiver | None = receiver
-        self._reader: MessageReader | None = MessageReader(
-            message_size=limits.message_size, fragment_count=limits.fragment_count
-        )
+        self._form: Form = PLAIN if deflate is None else deflate.form()
+        self._reader: MessageReader | None = _reader(limits, deflate)
         self._state = State.OPEN
         self._outcome: tuple[int, str] | None = None
         self._cork: list[bytes] | None = None
@@ -156,18 +133,18 @@ class NativeTransport(asyncio.Protocol):
         self._controls = limits.control_rate
         self._heard = self._refilled = shared.ticker.wheel.now
 
-    def start(self, early: bytes) -> None:
-        """Take over the socket: tell the receiver, then parse what came right behind the request."""
+    def start(self, response: bytes, early: bytes) -> None:
+        """Take over the socket: write the 101, tell the receiver, parse what came right behind the request."""
         shared = self._shared
         shared.connections.add(self)
         shared.ticker.schedule(self, shared.limits.ping_after)
         self._heard = self._refilled = shared.ticker.wheel.now
         limits, transport = shared.limits, self._transport
-        high = min(HIGH_WATER, limits.outbox_size)
+        high = min(HIGH_WATER, limits.outbox_limit)
         if (high, limits.outbox_low) != (HIGH_WATER, HIGH_WATER // 4):
             transport.set_write_buffer_limits(high=high, low=min(limits.outbox_low, high))
         transport.set_protocol(self)
-        self._cork = []
+        self._cork = [response] if response else []
         try:
             if self._receiver is not None:
                 self._receiver.connected(self)
@@ -181,7 +158,7 @@ class NativeTransport(asyncio.Protocol):
 
     @property
     def form(self) -> Form:
-        return PLAIN
+        return self._form
 
     @property
     def open(self) -> bool:
@@ -199,14 +176,18 @@ class NativeTransport(asyncio.Protocol):
         if self._state:
             return
         if self._cork is not None:
-            self._cork.append(outgoing.wire(PLAIN))
+            self._cork.append(outgoing.wire(self._form))
         elif self._congested:
-            self._enqueue(outgoing.wire(PLAIN))
+            self._enqueue(outgoing.wire(self._form))
         else:
-            data = outgoing.wire(PLAIN)
+            data = outgoing.wire(self._form)
             self._transport.write(data)
             if self._congested:
                 self._hold_back().writing = len(data)
+
+    @property
+    def outbox_full(self) -> bool:
+        return self._outcome is _OUTBOX_FULL
 
     async def drained(self) -> None:
         if self._state is not State.OPEN:
@@ -258,7 +239,7 @@ class NativeTransport(asyncio.Protocol):
         waiting.outbox.append(data)
         waiting.queued += len(data)
         written = max(waiting.writing, self._transport.get_write_buffer_size())
-        if waiting.queued + written > self._shared.limits.outbox_size:
+        if waiting.queued + written > self._shared.limits.outbox_limit:
             self._overflow(waiting)
 
     def _overflow(self, waiting: Waiting) -> None:
@@ -266,8 +247,9 @@ class NativeTransport(asyncio.Protocol):
         waiting.outbox.clear()
         waiting.queued = 0
         self._shared.slow_closes += 1
-        self._transport.write(_close_frame(CloseCode.TRY_AGAIN_LATER, "outbox full"))
-        self._closing(CloseCode.TRY_AGAIN_LATER, "outbox full")
+        self._transport.write(_close_frame(*_OUTBOX_FULL))
+        self._closing(*_OUTBOX_FULL)
+        self._outcome = _OUTBOX_FULL
 
     def _uncork(self) -> None:
         """Write everything that was sent while one read was processed, at once."""
@@ -346,7 +328,7 @@ class NativeTransport(asyncio.Protocol):
         self._uncork()
 
     def _deliver_slices(self, reader: MessageReader, data: bytes) -> None:
-        for start in range(0, len(data), SLICE):
+        for start in range(0, len(data) or 1, SLICE):  # once if there is nothing: the reader itself may hold back some
             if self._hold:
                 self._hold_back().data += data[start:]
                 return
@@ -384,11 +366,14 @@ class NativeTransport(asyncio.Protocol):
                     self._emit(_close_frame(event.code, event.reason))
                     self._closing(event.code, event.reason)
                 self._finish()
-            case _:
+            case More():
+                self._stop(Hold.INFLATED)
+                self._shared.loop.call_soon(self._read_on)
+            case _ if self._state is State.OPEN:
                 self._controls -= 1
                 if self._controls <= 0:
                     self._refill()
-                if isinstance(event, Ping) and self._state is State.OPEN:
+                if isinstance(event, Ping):
                     self._answer(encode(Opcode.PONG, event.payload))
 
     def _answer(self, pong: bytes) -> None:
@@ -409,7 +394,9 @@ class NativeTransport(asyncio.Protocol):
             self._shared.ticker.schedule(self, 0)
 
     def _stop(self, why: Hold) -> None:
-        if not self._hold and self._state is not State.LOST:
+        if self._state is not State.OPEN and why is not Hold.INFLATED:
+            return
+        if not self._hold:
             self._transport.pause_reading()
         self._hold |= why
 
@@ -420,19 +407,23 @@ class NativeTransport(asyncio.Protocol):
                 # From a later callback, as the seam promises, and with the reading still stopped, so in order.
                 self._shared.loop.call_soon(self._catch_up)
 
+    def _read_on(self) -> None:
+        self._hold &= ~Hold.INFLATED
+        self._catch_up()
+
     def _catch_up(self) -> None:
         """Deliver what was held back, then read on."""
         reader, waiting = self._reader, self._waiting
         if self._hold or reader is None:
             return
         self._cork = []
+        data = b""
         if waiting is not None:
             events, waiting.events = waiting.events, []
             data, waiting.data = waiting.data, b""
             self._deliver(events)
-            if data:
-                self._deliver_slices(reader, data)
-            self._release()
+        self._deliver_slices(reader, data)
+        self._release()
         self._uncork()
         if not self._hold and self._state is not State.LOST:
             self._transport.resume_reading()
@@ -445,14 +436,13 @@ class NativeTransport(asyncio.Protocol):
         self._outcome = (code, reason)
         shared = self._shared
         shared.ticker.schedule(self, shared.limits.close_timeout)
-        # A stopped reader would never see the client's Close.
-        self._hold = 0
         if self._waiting is not None:
-            self._waiting.events.clear()
-            self._waiting.data = b""
             self._waiting.pong = None
             self._wake(self._waiting)
-        self._transport.resume_reading()
+        if self._hold:
+            # Messages are skipped from now on, but the client's Close may stand behind them.
+            self._hold = 0
+            shared.loop.call_soon(self._catch_up)
 
     def _finish(self) -> None:
         """Both Close frames are there, or the peer broke the protocol: end the socket when all is written.
@@ -469,7 +459,8 @@ class NativeTransport(asyncio.Protocol):
         if self._waiting is not None and self._waiting.outbox:
             return  # again when it is written
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with suppress(OSError):  # the client was quicker
+                self._transport.write_eof()
         else:
             self._transport.close()
 
@@ -497,13 +488,15 @@ class NativeTransport(asyncio.Protocol):
         if self._hold:
             self._heard = shared.ticker.wheel.now  # nobody listens, so silence says nothing about the client
         silent = shared.ticker.wheel.now - self._heard
-        if silent >= limits.ping_timeout:
+        if self._heard == _PINGED:
             self.close(CloseCode.INTERNAL_ERROR, "ping timeout")
             self._transport.close()
         elif silent >= limits.ping_after:
-            if not self._congested:
-                self._emit(_PING)
-            shared.ticker.schedule(self, limits.ping_timeout - silent)
+            self._emit(_PING)
+            # However late this comes, who was not asked is not given up.
+            self._heard = _PINGED
+            # The wheel rounds up, and has done so once already: without this it is two seconds late in all.
+            shared.ticker.schedule(self, limits.ping_timeout - limits.ping_after - 1)
         else:
             shared.ticker.schedule(self, limits.ping_after - silent)
 
@@ -514,6 +507,7 @@ class NativeTransport(asyncio.Protocol):
         shared = self._shared
         self._state = State.LOST
         shared.connections.discard(self)
+        shared.leave()
         shared.ticker.cancel(self)
         code, reason = self._outcome or (CloseCode.ABNORMAL, "")
         if self._waiting is not None:
@@ -524,14 +518,12 @@ class NativeTransport(asyncio.Protocol):
             receiver.closed(code, reason)
 
 
+def _reader(limits: Limits, deflate: Agreement | None) -> MessageReader:
+    size, count = limits.message_size, limits.fragment_count
+    if deflate is None:
+        return MessageReader(message_size=size, fragment_count=count)
+    return InflatingReader(deflate.inflater(), message_size=size, fragment_count=count)
+
+
 def _close_frame(code: int, reason: str) -> bytes:
     return encode(Opcode.CLOSE, close_payload(code, reason))
-
-
-def peer(transport: asyncio.Transport) -> tuple[str, int] | None:
-    """The client's address and port; None on a Unix socket."""
-    return _pair(transport.get_extra_info("peername"))
-
-
-def _pair(name: object) -> tuple[str, int] | None:
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple | list) and len(name) >= 2 else None

@@ -75,6 +75,10 @@ class FrameReader:
             self._rest = b""
         return data
 
+    def keep(self, data: bytes) -> None:
+        """Let ``resume`` return this first, though it could be read: the bytes behind a whole frame."""
+        self._rest = data
+
     def read(self, data: bytes, at: int) -> Part | None:
         """Read one part.
 
@@ -170,7 +174,7 @@ def encode(opcode: int, payload: bytes, *, fin: bool = True, mask: bytes | None 
     """Make one frame.
 
     Args:
-        opcode: An ``Opcode``.
+        opcode: An ``Opcode``, with ``RSV1`` for a compressed message.
         payload: The frame's bytes, not masked.
         fin: False for a fragment that is not the message's last.
         mask: Four fresh random bytes in a client's frame (RFC 6455, 10.3), None in a server's.
@@ -209,6 +213,7 @@ class Plain:
     """The ``Form`` of a connection without extensions: one unmasked, unfragmented frame for each message."""
 
     __slots__ = ()
+    shared = True
 
     def encode(self, payload: bytes, *, binary: bool) -> bytes:
         """Make the frame; ``payload`` of a text message is its UTF-8 encoding and is not checked."""

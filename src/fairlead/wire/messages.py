@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairlead.errors import CloseCode, ProtocolError
-from fairlead.wire.frames import CONTROL, CONTROL_SIZE, FIN, MASKED, FrameReader, Opcode
+from fairlead.wire.frames import CONTROL, CONTROL_SIZE, FIN, MASKED, RSV1, FrameReader, Opcode
+from fairlead.wire.inflate import Inflater
 from fairlead.wire.masking import apply_mask
 
 
@@ -45,8 +46,17 @@ class Failure:
     reason: str
 
 
-Event = str | bytes | Ping | Pong | Close | Failure
+@dataclass(frozen=True, slots=True)
+class More:
+    """Reading stopped before the end of the data, for what came was compressed and has become much: the last event of
+    its call. Hand out what is there, then read on with ``feed(b"")`` or with the data that comes next."""
+
+
+Event = str | bytes | Ping | Pong | Close | Failure | More
 """What ``MessageReader.feed`` returns: ``str`` is a whole text message, ``bytes`` a whole binary one."""
+
+INFLATED_SIZE = 64 * 1024
+"""Bytes inflated before ``More``. A read of 16 KiB can hold 16 MiB, and nobody wants them all at once."""
 
 # Plain integers: looking up a member of an enum costs as much as the rest of a comparison, on every frame.
 _OPCODE = 0x0F
@@ -55,23 +65,44 @@ _FINAL_TEXT = FIN | Opcode.TEXT
 _CLOSE = FIN | Opcode.CLOSE
 _PING = FIN | Opcode.PING
 
+_PIECE = 16 * 1024  # bytes checked at once: to check means to copy them, and to make a string of the copy
+_SPARE = 64  # bytes that a compressed message may be longer than itself, however short it is
+
 
 class _Message:
     """A message of which some has arrived: one growing buffer, however small the pieces come."""
 
-    __slots__ = ("_checked", "fragments", "payload", "text")
+    __slots__ = ("_checked", "fragments", "inflater", "payload", "size", "text")
 
-    def __init__(self, *, text: bool) -> None:
+    def __init__(self, *, text: bool, inflater: Inflater | None) -> None:
         self.text = text
+        self.inflater = inflater  # None: it is not compressed
         self.payload = bytearray()
+        self.size = 0  # of its frames so far
         self.fragments = 1
         self._checked = 0
 
+    def add(self, payload: bytes, *, limit: int, last: bool) -> None:
+        """Add the next bytes of its frames."""
+        self.size += len(payload)
+        if self.inflater is None:
+            self.payload += payload
+            return
+        try:
+            self.inflater.inflate(payload, self.payload, limit=limit, last=last)
+        except ProtocolError:
+            if self.text:
+                self.check()  # what was wrong before comes first, or the verdict would depend on how the bytes were cut
+            raise
+
     def check(self) -> None:
         """Raise UnicodeDecodeError once nothing that may follow can make the text valid."""
-        tail = self.payload[self._checked :]
-        used = utf_8_decode(tail, "strict", False)[1]
-        self._checked += used
+        more = True
+        while more:
+            tail = self.payload[self._checked : self._checked + _PIECE]
+            used = utf_8_decode(tail, "strict", False)[1]
+            self._checked += used
+            more = len(tail) == _PIECE
         # The decoder waits for the third byte of a surrogate, although the second one already says it all.
         if tail[used : used + 1] == b"\xed" and tail[used + 1 :] >= b"\xa0":
             raise UnicodeDecodeError("utf-8", bytes(tail), used, used + 2, "a surrogate")
@@ -88,6 +119,7 @@ class MessageReader:
     """
 
     __slots__ = ("_fragment_count", "_frames", "_message", "_message_size", "_quick", "_short")
+    _inflater: Inflater | None = None  # a slot of the subclass, so that others do not pay for it
 
     def __init__(self, *, message_size: int, fragment_count: int, client: bool = False) -> None:
         self._message_size = message_size
@@ -163,19 +195,21 @@ class MessageReader:
             message.fragments += 1
             if message.fragments > self._fragment_count:
                 raise ProtocolError(CloseCode.POLICY_VIOLATION, f"a message of more than {self._fragment_count} frames")
-            size += len(message.payload)
+            size += message.size
         if size > self._message_size:
-            raise ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._message_size} bytes")
+            compressed = first & RSV1 if message is None else message.inflater
+            if not compressed or size > 2 * self._message_size + _SPARE:
+                raise ProtocolError(CloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._message_size} bytes")
 
     def _add(self, first: int, payload: bytes, *, last: bool) -> str | bytes | None:
         """Add a part of a data frame; return the message if that completes it."""
         message = self._message
         if message is None:
             text = first & _OPCODE == _TEXT
-            if last:
+            if last and not first & RSV1:
                 return payload.decode() if text else payload
-            message = self._message = _Message(text=text)
-        message.payload += payload
+            message = self._message = _Message(text=text, inflater=self._inflater if first & RSV1 else None)
+        message.add(payload, limit=self._message_size, last=last)
         if not last:
             if message.text:
                 message.check()
@@ -187,6 +221,35 @@ class MessageReader:
         """Deliver the last event and let go of everything."""
         events.append(last)
         self._frames = self._message = None
+
+
+class InflatingReader(MessageReader):
+    """Read compressed messages too, where permessage-deflate was agreed on.
+
+    Such a message is judged as it is inflated, which stops at ``message_size``. Its frames may be twice as large, since
+    a client may flush often, and incompressible bytes become more.
+
+    Args:
+        inflater: The connection's.
+        message_size: As for a ``MessageReader``, like the rest.
+    """
+
+    __slots__ = ("_inflater",)
+
+    def __init__(self, inflater: Inflater, *, message_size: int, fragment_count: int, client: bool = False) -> None:
+        super().__init__(message_size=message_size, fragment_count=fragment_count, client=client)
+        self._frames = FrameReader(masked=not client, rsv1=True)
+        self._inflater: Inflater = inflater
+
+    def _read(self, frames: FrameReader, data: bytes, at: int, events: list[Event]) -> int:
+        stop = super()._read(frames, data, at, events)
+        if self._inflater.inflated >= INFLATED_SIZE and self._message is None and stop < len(data):
+            self._inflater.inflated = 0
+            events.append(More())
+            frames.keep(data[stop:])
+            self._quick = 0
+            return len(data)
+        return stop
 
 
 def is_close_code(code: int) -> bool:

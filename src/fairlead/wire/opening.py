@@ -18,6 +18,8 @@ from ipaddress import AddressValueError, IPv6Address
 from itertools import starmap
 from typing import NamedTuple
 
+from fairlead.wire.extensions import Extension, parse_extensions
+
 Field = tuple[bytes, bytes]
 """A header line: name and value."""
 
@@ -89,7 +91,7 @@ class Opening:
         host: The ``Host`` header; an absolute-form target names the same one.
         accept: The value of ``Sec-WebSocket-Accept``.
         subprotocols: What the client offers, in its order of preference.
-        extensions: The values of its ``Sec-WebSocket-Extensions`` lines in order, not parsed.
+        extensions: What the client offers, in its order of preference, repeated ones too.
     """
 
     path: bytes
@@ -97,7 +99,7 @@ class Opening:
     host: bytes
     accept: bytes
     subprotocols: tuple[str, ...]
-    extensions: tuple[bytes, ...]
+    extensions: tuple[Extension, ...]
 
     def response(
         self, headers: Iterable[Field] = (), *, subprotocol: str | None = None, extensions: bytes | None = None
@@ -151,7 +153,7 @@ def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) 
             host=host,
             accept=_accept(fields.get(b"sec-websocket-key", [])),
             subprotocols=_read_subprotocols(fields.get(b"sec-websocket-protocol")),
-            extensions=tuple(fields.get(b"sec-websocket-extensions", ())),
+            extensions=_read_extensions(fields.get(b"sec-websocket-extensions")),
         )
     except _Refused as refused:
         # RFC 9110, 9.3.2: the response to HEAD has no content.
@@ -282,6 +284,15 @@ def _read_subprotocols(values: list[bytes] | None) -> tuple[str, ...]:
     if not names or len(set(names)) < len(names) or not all(map(_is_token, names)):
         raise _Refused("Sec-WebSocket-Protocol must list different tokens")  # RFC 6455, 4.1
     return tuple(name.decode() for name in names)
+
+
+def _read_extensions(values: list[bytes] | None) -> tuple[Extension, ...]:
+    if values is None:
+        return ()
+    try:
+        return parse_extensions(values)
+    except ValueError as error:
+        raise _Refused(str(error)) from error
 
 
 def _elements(values: list[bytes]) -> list[bytes]:

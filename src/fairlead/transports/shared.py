@@ -1,0 +1,83 @@
+"""What the connections of one listener have in common: limits, deadlines, and how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from dataclasses import dataclass, field
+
+from fairlead.limits import Limits
+from fairlead.transports.ticker import Ticker
+
+logger = logging.getLogger(__name__)
+
+SPARE_DESCRIPTORS = 128
+"""Descriptors kept for the listeners, the upstream pool, the broker and files."""
+
+Address = tuple[str, int | None]
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """What all connections of one listener have in common.
+
+    Attributes:
+        connections: Every connection of the listener, plain HTTP included; each has ``shutdown()``.
+        websockets: How many of them are WebSockets or on the way to one.
+        connection_limit: How many of these there may be (see ``Limits.connections``).
+        descriptors: How many connections of any kind there may be: past it they are dropped unheard, so that silent
+            ones never take the last descriptor.
+        full: The limit was reached and has been logged; until a tenth of them has left.
+        slow_closes: Connections closed because their outbox was full.
+        local: The address that connections came to, once there was one.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    ticker: Ticker
+    connections: set[object] = field(default_factory=set)
+    slow_closes: int = 0
+    full: bool = False
+    local: Address | None = None
+    websockets: int = 0
+    connection_limit: int = field(init=False)
+    descriptors: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        allowed = self.limits.connections
+        self.connection_limit = allowed if allowed is not None else descriptors - SPARE_DESCRIPTORS
+        self.descriptors = descriptors - SPARE_DESCRIPTORS // 2
+
+    def enter(self) -> bool:
+        """Count one more WebSocket, handshakes included; False if there are as many as there may be."""
+        if self.websockets >= self.connection_limit:
+            if not self.full:
+                logger.warning("there are %d connections, no more are let in", self.websockets)
+            self.full = True
+            return False
+        self.websockets += 1
+        return True
+
+    def leave(self) -> None:
+        """One that was counted is over."""
+        self.websockets -= 1
+        if self.websockets < self.connection_limit * 0.9:
+            self.full = False
+
+    def address(self, transport: asyncio.Transport) -> Address | None:
+        """Where the listener listens, as ASGI writes it. Looked up once: each look costs uvloop memory for good."""
+        if self.local is None:
+            name = transport.get_extra_info("sockname")
+            self.local = (name, None) if isinstance(name, str) else _pair(name)
+        return self.local
+
+
+def peer(transport: asyncio.Transport) -> tuple[str, int] | None:
+    """The client's address and port; None on a Unix socket."""
+    return _pair(transport.get_extra_info("peername"))
+
+
+def _pair(name: object) -> tuple[str, int] | None:
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple | list) and len(name) >= 2 else None

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serving import port, serving
+from websockets.asyncio.client import connect, unix_connect
+from websockets.exceptions import ConnectionClosed
+
+from fairlead.errors import UsageError
+from fairlead.limits import Limits
+from fairlead.server import Listener
+
+
+async def accepting(scope: Any, receive: Any, send: Any) -> None:
+    """Lets every socket in and waits for its end."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+
+async def test_a_drain_tells_every_client_to_come_back() -> None:
+    async with serving(accepting) as server:
+        clients = [await connect(f"ws://127.0.0.1:{port(server)}/") for _ in range(5)]
+    for client in clients:
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1012
+    assert not server.force_exit
+
+
+async def test_what_waits_is_flushed_before_clients_are_closed_and_other_listeners_go_last() -> None:
+    log: list[str] = []
+
+    async def admin(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    def flush() -> None:
+        # The admin listener still takes connections, the public one does not.
+        with socket.create_connection(("127.0.0.1", int(server.addresses[1].rpartition(":")[2]))):
+            pass
+        log.append("flush")
+
+    listeners = [Listener(app=admin, port=0)]
+    async with (
+        serving(accepting, also=listeners, flush=flush, draining=lambda: log.append("draining")) as server,
+        connect(f"ws://127.0.0.1:{port(server)}/") as client,
+    ):
+        await client.ping()
+        server.should_exit = True
+        await client.wait_closed()
+        assert client.close_code == 1012
+        assert log[:2] == ["draining", "flush"]
+
+
+async def test_a_client_that_does_not_finish_its_close_is_dropped_after_the_grace() -> None:
+    async with serving(accepting, limits=Limits(drain_window=0.0, drain_grace=0.05)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+    async with asyncio.timeout(3):
+        try:
+            assert (await reader.read()).startswith(b"\x88")
+        except ConnectionResetError:
+            pass
+    writer.close()
+
+
+async def test_a_second_signal_ends_everything_at_once() -> None:
+    hanging = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            hanging.set()
+            await asyncio.Event().wait()
+        await accepting(scope, receive, send)
+
+    async with asyncio.timeout(5), serving(application) as server, connect(f"ws://127.0.0.1:{port(server)}/"):
+        server.handle_exit(signal.SIGTERM, None)
+        await hanging.wait()
+        server.handle_exit(signal.SIGTERM, None)
+    assert server.force_exit
+
+
+async def test_a_unix_socket_is_the_owners_and_gone_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with serving(accepting, uds=str(path)):
+        assert path.stat().st_mode & 0o777 == 0o660
+        async with unix_connect(str(path), "ws://localhost/"):
+            pass
+    assert not path.exists()
+
+
+async def test_a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    async with serving(accepting, uds=str(path)):
+        with pytest.raises(OSError, match="another server"):
+            async with serving(accepting, uds=str(path)):
+                pass
+        async with unix_connect(str(path), "ws://localhost/"):
+            pass
+
+
+async def test_a_socket_that_another_server_put_there_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with serving(accepting, uds=str(path)):
+        path.rename(tmp_path / "old")
+        path.write_text("another's")
+    assert path.read_text() == "another's"
+
+
+async def test_a_failing_startup_is_an_error_and_leaves_nothing_listening() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    with pytest.raises(UsageError):
+        async with serving(application):
+            pass
+
+
+async def test_a_port_in_use_is_an_oserror() -> None:
+    async with serving(accepting) as server:
+        with pytest.raises(OSError, match="in use"):
+            async with serving(accepting, also=[Listener(app=accepting, port=port(server))]):
+                pass
