@@ -57,6 +57,8 @@ class Wire:
 
     async def write(self, data: bytes) -> None:
         """Send bytes as they are. Raises ConnectionError once the other side has gone."""
+        if self._writer.is_closing():  # uvloop's transports then raise RuntimeError
+            raise ConnectionResetError("the other side has gone")
         self._writer.write(data)
         await self._writer.drain()
 

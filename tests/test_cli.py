@@ -75,8 +75,20 @@ def test_without_a_command_it_says_what_there_is(run: Run) -> None:
     assert all(command in out for command in ("gateway", "check", "publish", "demo"))
 
 
+def test_no_line_of_the_list_of_commands_is_cut(run: Run) -> None:
+    _, out, _ = run()
+    assert "..." not in out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", ["gateway", "check", "publish", "demo"])
+def test_options_say_what_they_take_in_words(run: Run, command: str) -> None:
+    _, out, _ = run(command, "--help")
+    assert not re.search(r"^ +-[^[]* <", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
-    "arguments", [("nope",), ("check",), ("gateway", "--nope"), ("gateway", "--port", "many"), ("publish", "room")]
+    "arguments",
+    [("nope",), ("check", "a", "b"), ("gateway", "--nope"), ("gateway", "--port", "many"), ("publish", "a")],
 )
 def test_wrong_command_line_is_one_line_and_status_2(run: Run, arguments: tuple[str, ...]) -> None:
     status, out, err = run(*arguments)
@@ -107,19 +119,41 @@ def test_check_sees_the_environment_over_the_file(run: Run, file: Path) -> None:
         (GOOD + "port = ", "Invalid value (at end of document)"),
         (
             GOOD + "[server]\ncertfile = '/none.pem'",
-            "server.certfile: cannot read /none.pem: No such file or directory",
+            "server.certfile: cannot use /none.pem: No such file or directory",
         ),
-        (GOOD + "[broker]\nurl = 'pigeon://:hunter2@loft'", "broker.url: no broker has the scheme 'pigeon'"),
+        (GOOD + "[server]\ncertfile = 'FILE'", "server.certfile: cannot use FILE: it holds no certificate in PEM"),
+        (GOOD.replace("[api]", "ca_file = 'FILE'\n[api]"), "upstream.ca_file: cannot use FILE: it holds no certifi"),
+        (GOOD + "[server]\nhost = 'a..b'", "server.host: neither an address nor the name of a host: 'a..b'"),
+        (GOOD + "[server]\nhost = '::1%none'", "server.host: cannot listen on ::1%none: "),
+        (GOOD + "host = '127.0.0.1.1'", "api.host: cannot listen on 127.0.0.1.1: "),
+        (GOOD + "[server]\nuds = '/none/s'", "server.uds: cannot make a socket in /none"),
+        (GOOD + f"uds = '/{'x' * 107}'", "api.uds: a socket's path has at most 107 bytes"),
+        (
+            GOOD + "[broker]\nurl = 'pigeon://:hunter2@loft'",
+            "broker.url: the broker's URL begins with none of the known",
+        ),
     ],
 )
 def test_check_names_the_fault_in_one_line(run: Run, file: Path, text: str, fault: str) -> None:
-    file.write_text(text)
+    file.write_text(text.replace("FILE", str(file)))
     status, out, err = run("check", str(file))
     assert (status, out) == (1, "")
     assert re.fullmatch(r"fairlead: [^\n]+\n", err)
-    assert fault in err
+    assert fault.replace("FILE", str(file)) in err
     assert "hunter2" not in err
     assert KEY not in err
+
+
+def test_check_takes_the_file_as_the_gateway_does(run: Run, file: Path) -> None:
+    assert run("check", "-c", str(file)) == run("check", str(file))
+    assert run("check", str(file), "-c", str(file))[0] == 1
+
+
+def test_check_of_the_environment_alone(run: Run) -> None:
+    status, out, _ = run("check", FAIRLEAD_API__KEYS=KEY, FAIRLEAD_UPSTREAM__URL="http://api/")
+    assert (status, out[:42]) == (0, "environment: clients on ws://127.0.0.1:810")
+    status, _, err = run("check", FAIRLEAD_SERVER__PORT="\udcff")
+    assert (status, err) == (1, "fairlead: FAIRLEAD_SERVER__PORT: server.port: not UTF-8\n")
 
 
 def test_check_of_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
@@ -138,7 +172,8 @@ def test_gateway_checks_flags_like_the_file(run: Run, file: Path) -> None:
 def test_gateway_without_settings_names_what_it_needs(run: Run) -> None:
     status, _, err = run("gateway", "--api-key", KEY)
     assert status == 1
-    assert err == "fairlead: upstream.url: missing; set it in the file or as FAIRLEAD_UPSTREAM__URL\n"
+    assert err.startswith("fairlead: upstream.url: missing; ")
+    assert "--upstream" in err
 
 
 SETTINGS = GatewaySettings(upstream=UpstreamSettings(url="http://api/"), api=ApiSettings(keys=(KEY,)))
@@ -156,7 +191,7 @@ SETTINGS = GatewaySettings(upstream=UpstreamSettings(url="http://api/"), api=Api
             "cannot listen on 127.0.0.1:81: address in use",
         ),
         (PermissionError(errno.EACCES, "Permission denied"), "cannot listen: permission denied"),
-        (OSError("Address '/S' is already in use"), "cannot listen: Address '/S' is already in use"),
+        (OSError(errno.EADDRINUSE, "Address '/S' is already in use"), "cannot listen: address '/S' is already in use"),
     ],
 )
 def test_address_that_cannot_be_bound_is_named(error: OSError, text: str) -> None:
@@ -165,6 +200,18 @@ def test_address_that_cannot_be_bound_is_named(error: OSError, text: str) -> Non
 
     with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
         listening(fail, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), PermissionError(errno.EACCES, "Permission denied", "/x")]
+)
+def test_other_faults_of_the_system_do_not_pass_for_an_address(error: OSError) -> None:
+    def fail(settings: GatewaySettings) -> int:
+        raise error
+
+    with pytest.raises(OSError) as caught:
+        listening(fail, SETTINGS)
+    assert caught.value is error
 
 
 def test_status_of_the_server_is_that_of_the_command() -> None:
@@ -231,7 +278,11 @@ def test_publish_takes_the_first_key_of_the_environment(
     [
         (["a", "1"], "no key: set FAIRLEAD_API__KEYS, or give --api-key"),
         (["a", "ahoy", "--api-key", KEY], "DATA is not JSON, and --text is not given"),
-        (['{"a": {}}', "1", "--api-key", KEY], "ROOM begins like a JSON object and is no room"),
+        (
+            ['{"a": {}}', "1", "--api-key", KEY],
+            "ROOM is none: a room is a string, or a flat object of strings, integers",
+        ),
+        (['{"a": 1', "1", "--api-key", KEY], "ROOM begins like a JSON object and is none: "),
         (["a", "1", "--api-key", KEY, "--url", "nowhere"], "the gateway's address must be an http or https URL"),
     ],
 )
@@ -271,12 +322,22 @@ def ask(api: HTTPConnection, method: str, path: str, body: str = "", cookie: str
     return response.status, response.read(), response.headers.get("Set-Cookie", "")
 
 
-def test_demo_names_the_port_that_is_taken(run: Run) -> None:
+@pytest.mark.parametrize("flag", ["--port", "--gateway-port", "--api-port"])
+def test_demo_names_the_port_that_is_taken_and_its_flag_before_it_starts_anything(run: Run, flag: str) -> None:
+    ports = {name: str(free_port()) for name in ("--port", "--gateway-port", "--api-port")}
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        status, out, err = run("demo", "--port", port)
+        ports[flag] = str(taken.getsockname()[1])
+        status, out, err = run("demo", *(word for pair in ports.items() for word in pair))
     assert (status, out) == (1, "")
-    assert err == f"fairlead: cannot listen on 127.0.0.1:{port}: address already in use\n"
+    assert err == (
+        f"fairlead: cannot listen on 127.0.0.1:{ports[flag]}: address already in use; choose another with {flag}\n"
+    )
+
+
+def test_demo_needs_three_ports(run: Run) -> None:
+    port = str(free_port())
+    status, _, err = run("demo", "--port", port, "--gateway-port", port)
+    assert (status, "choose another with --gateway-port" in err) == (1, True)
 
 
 def test_demo_page_knows_its_gateway(api: HTTPConnection) -> None:

@@ -12,7 +12,8 @@ from fairlead.rooms.names import room_key
 
 
 def read(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    return judge(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+    whole = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return judge(status, headers or {}, whole, room_size=512)
 
 
 def refused(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Refused:
@@ -200,3 +201,14 @@ def test_words_too_long_or_of_another_kind_are_dropped(status: int, body: bytes,
 )
 def test_retry_after_is_kept_if_it_is_one(given: str, kept: str | None) -> None:
     assert refused(b"", 503, {"Retry-After": given}).retry_after == kept
+
+
+@pytest.mark.parametrize(("size", "good"), [(600, True), (599, False)])
+@pytest.mark.parametrize("where", ["allowed_rooms", "allowed_prefixes", "rooms"])
+def test_rooms_may_be_as_long_as_the_limit_says(where: str, size: int, good: bool) -> None:
+    body = json.dumps({where: ["x" * 600]}).encode()
+    if good:
+        assert judge(200, {}, body, room_size=size)
+    else:
+        with pytest.raises(Refused, match="at most 599 bytes"):
+            judge(200, {}, body, room_size=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -90,9 +91,9 @@ def test_data_on_several_lines_is_made_compact_without_changing_a_value(end: byt
         (b'{"rooms":["a"],"data":"\xff"}', "the body is not UTF-8"),
         (b'{"rooms":["\xff"],"data":1}', "the body is not UTF-8"),
         (b'{"rooms":["a"],"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is nested too deep"),
-        (b"[" * 100_000 + b"]" * 100_000, "Expected `object`"),
-        (b"7", "Expected `object`"),
-        (b"null", "Expected `object`"),
+        (b"[" * 100_000 + b"]" * 100_000, "expected object, got array - at `$[0]`"),
+        (b"7", "the body is not as agreed: expected object, got int"),
+        (b"null", "the body is not as agreed: expected object, got null"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(body: object, text: str) -> None:
@@ -136,12 +137,29 @@ def test_a_disconnect_that_is_not_one_is_refused(body: object) -> None:
         read_disconnect(json.dumps(body).encode())
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"user": "a", "code": 2999}', "code must be from 3000 to 4999 - at `$.code`"),
+        (b'{"user": "a", "code": "4000"}', "expected int, got str - at `$.code`"),
+        (b'{"user": "a", "reason": null}', "expected str, got null - at `$.reason`"),
+    ],
+)
+def test_what_is_wrong_with_a_disconnect_is_said_in_the_same_way(body: bytes, text: str) -> None:
+    with pytest.raises(BadBody, match=f"^{re.escape(text)}$"):
+        read_disconnect(body)
+
+
 def test_refresh_asks_the_api_unless_the_rights_are_given() -> None:
-    assert read_refresh(b'{"user": 5}') == RefreshCall("5", None)
-    call = read_refresh(b'{"user": "ann", "allowed_rooms": ["b", {"z": 1, "a": "*"}]}')
+    assert refresh(b'{"user": 5}') == RefreshCall("5", None)
+    call = refresh(b'{"user": "ann", "allowed_rooms": ["b", {"z": 1, "a": "*"}]}')
     assert call == RefreshCall("ann", b'{"allowed_rooms":["b",{"z":1,"a":"*"}],"allowed_prefixes":[]}')
-    call = read_refresh(b'{"user": "ann", "allowed_rooms": [], "allowed_prefixes": ["x:"]}')
+    call = refresh(b'{"user": "ann", "allowed_rooms": [], "allowed_prefixes": ["x:"]}')
     assert call == RefreshCall("ann", b'{"allowed_rooms":[],"allowed_prefixes":["x:"]}')
+
+
+def refresh(body: bytes) -> RefreshCall:
+    return read_refresh(body, room_size=20)
 
 
 @pytest.mark.parametrize(
@@ -159,4 +177,12 @@ def test_refresh_asks_the_api_unless_the_rights_are_given() -> None:
 )
 def test_a_refresh_that_is_not_one_is_refused(body: object) -> None:
     with pytest.raises(BadBody):
-        read_refresh(json.dumps(body).encode())
+        refresh(json.dumps(body).encode())
+
+
+def test_a_granted_room_may_be_as_long_as_any() -> None:
+    assert read_refresh(b'{"user": 5, "allowed_rooms": ["abcd"], "allowed_prefixes": ["abcd"]}', room_size=4)
+    for rooms, prefixes in (["abcde"], []), ([], ["abcde"]):
+        body = json.dumps({"user": 5, "allowed_rooms": rooms, "allowed_prefixes": prefixes}).encode()
+        with pytest.raises(BadBody, match="at most 4 bytes"):
+            read_refresh(body, room_size=4)

@@ -4,6 +4,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from fairlead.brokers import Broker
 from fairlead.brokers.memory import MemoryBroker
 from fairlead.gateway.connection import Connection, Subscription, Welcome
@@ -252,3 +254,55 @@ async def test_a_room_of_the_api_that_cannot_be_joined_ends_the_connection_for_n
     broker.calls[-1].fail()
     await settle(owner)
     assert client.transport.code == 1013
+
+
+async def test_a_room_that_the_api_withdraws_before_joining_it_fails_keeps_the_client() -> None:
+    broker = ScriptedBroker(held=True)
+    owner = await start(Owner(broker))
+    client = Client(owner, joined=("mine",))
+    await asyncio.sleep(0)
+    client.connection.set_joined([])
+    broker.calls[-1].fail()
+    await settle(owner)
+    assert client.transport.open
+    assert client.connection.subscriptions == 0
+
+
+async def test_a_request_whose_right_is_lost_before_the_broker_fails_is_refused_for_good() -> None:
+    broker = ScriptedBroker(held=True)
+    owner = await start(Owner(broker))
+    client = Client(owner)
+    client.subscribe("a", 1)
+    await asyncio.sleep(0)
+    client.connection.set_grants(Grants(["b"]))
+    broker.calls[-1].fail()
+    await settle(owner)
+    assert client.news() == [no(1, "room-not-found")]
+
+
+class BrokenBroker(ScriptedBroker):
+    async def subscribe(self, room: RoomKey) -> None:
+        raise KeyError("a fault")
+
+
+async def test_a_fault_while_joining_is_answered_logged_once_and_reading_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    owner = await start(Owner(BrokenBroker()))
+    client = Client(owner)
+    client.subscribe("a", 1)
+    await settle(owner)
+    assert client.news() == [no(1, "unavailable")]
+    assert client.transport.reading
+    assert client.connection.subscriptions == 0
+    assert [record.getMessage() for record in caplog.records] == ["c1: joining a room failed"]
+
+
+async def test_a_join_that_is_cancelled_leaves_nobody_unheard() -> None:
+    owner = await start(Owner(ScriptedBroker(held=True)))
+    client = Client(owner)
+    client.subscribe("a", 1)
+    await asyncio.sleep(0)
+    owner.tasks[0].cancel()
+    await asyncio.wait(owner.tasks)
+    assert client.transport.reading

@@ -21,7 +21,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.ready = True
-        self._app = PublicPages("/ws/", lambda: self.ready)
+        self._app = PublicPages({"/ws/", "/ws"}, lambda: self.ready)
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
         lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
@@ -64,8 +64,9 @@ async def test_the_browser_client_may_be_imported_from_any_page_and_is_revalidat
     assert (head.status, head.body) == (200, b"")
 
 
-async def test_a_plain_request_to_the_sockets_is_told_to_upgrade(pages: Pages) -> None:
-    answer = await pages.ask("/ws/")
+@pytest.mark.parametrize("path", ["/ws/", "/ws"])
+async def test_a_plain_request_to_the_sockets_is_told_to_upgrade(pages: Pages, path: str) -> None:
+    answer = await pages.ask(path)
     assert answer.status == 426
     assert answer.headers["upgrade"] == "websocket"
 

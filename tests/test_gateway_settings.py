@@ -49,12 +49,15 @@ def test_clients_of_the_gateway_may_send_64_kib_unless_told_otherwise() -> None:
     assert read("[limits]\nmessage_size = 10").limits.message_size == 10
 
 
-def test_gateway_without_url_does_not_start() -> None:
-    assert fault("", {"FAIRLEAD_API__KEYS": KEY}).startswith("upstream.url: missing")
+def test_gateway_without_url_does_not_start_and_tells_how_to_give_it() -> None:
+    text = "upstream.url: missing; set it in the file, as FAIRLEAD_UPSTREAM__URL or with --upstream"
+    assert fault("", {"FAIRLEAD_API__KEYS": KEY}) == text
+    assert fault("[upstream]\nurl = ''", {"FAIRLEAD_API__KEYS": KEY}) == f"f: {text}"
 
 
-def test_gateway_without_key_does_not_start_and_tells_how_to_make_one() -> None:
-    assert re.match(r"api\.keys: no key.*secrets", fault("", {"FAIRLEAD_UPSTREAM__URL": URL}))
+def test_gateway_without_key_does_not_start_and_tells_how_to_make_one_and_where_to_put_it() -> None:
+    text = fault("", {"FAIRLEAD_UPSTREAM__URL": URL})
+    assert re.match(r"api\.keys: no key.*secrets.*, and set it as FAIRLEAD_API__KEYS or in \[api\] keys$", text)
 
 
 @pytest.mark.parametrize("weak", ["short-secret-12", "a key with blanks in it", "schlüssel-schlüssel", "\u212a" * 20])
@@ -85,7 +88,7 @@ def test_http_url_is_good(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("", "must be an http:// or https:// URL with a host"),
+        ("http://a..b/", "neither an address nor the name of a host: 'a..b'"),
         ("api/bootstrap", "must be an http:// or https:// URL with a host"),
         ("ftp://api/", "must be an http:// or https:// URL with a host"),
         ("HTTP://api/", "must be an http:// or https:// URL with a host"),
@@ -114,7 +117,34 @@ def test_password_in_a_url_is_never_shown(url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("origin", ["https://a.example", "http://127.0.0.1:3000", "https://[::1]:8443"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "::1", "fe80::1%eth0", "localhost", "a.example.", "k\u00e4se.example"]
+)
+def test_host_is_an_address_or_a_name(host: str) -> None:
+    assert (ServerSettings(host=host).host, ApiSettings(host=host, keys=(KEY,)).host) == (host, host)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "a b", "a\0b", "a\nb", "http://a", "[::1]", "\udcff"])
+def test_what_can_be_no_host_is_refused(host: str) -> None:
+    with pytest.raises(SettingsError, match="^host: neither an address nor the name of a host"):
+        ServerSettings(host=host)
+
+
+def test_no_host_is_not_taken_for_every_address() -> None:
+    assert fault("[server]\nhost = ''").startswith('f: server.host: must not be empty; "0.0.0.0" is every IPv4 address')
+    assert fault("[api]\nhost = ''").startswith("f: api.host: must not be empty")
+
+
+@pytest.mark.parametrize("key", ["server.uds", "server.certfile", "server.keyfile", "api.uds", "upstream.ca_file"])
+def test_a_files_name_holds_no_nul(key: str) -> None:
+    section, _, name = key.partition(".")
+    assert fault(f'[{section}]\n{name} = "a\\u0000b"') == f"f: {key}: a file's name holds no NUL"
+
+
+HYBRID = ["capacitor://localhost", "tauri://localhost", "ionic://localhost", "chrome-extension://abcdefghijklmnop"]
+
+
+@pytest.mark.parametrize("origin", ["https://a.example", "http://127.0.0.1:3000", "https://[::1]:8443", *HYBRID])
 def test_origin_is_good(origin: str) -> None:
     assert ServerSettings(allowed_origins=(origin,)).allowed_origins == (origin,)
 
@@ -142,7 +172,7 @@ def test_path_is_good(path: str) -> None:
     assert ServerSettings(path=path).path == path
 
 
-@pytest.mark.parametrize("path", ["", "ws/", "/a?b", "/a#b", "/ä", "/a b", "/healthz", "/fairlead.js"])
+@pytest.mark.parametrize("path", ["", "ws/", "/a?b", "/a#b", "/ä", "/a b", "/healthz", "/healthz/", "/fairlead.js"])
 def test_bad_path_is_refused(path: str) -> None:
     with pytest.raises(SettingsError, match="^path: "):
         ServerSettings(path=path)
@@ -163,9 +193,10 @@ def test_bad_path_is_refused(path: str) -> None:
         ("[broker]\nurl = 'redis'", 'f: broker.url: must be a URL such as "memory://"'),
         ("[broker]\nurl = 'redis://[x'", 'f: broker.url: must be a URL such as "memory://"'),
         ("[limits]\nconnections = 0", "f: limits.connections: must be from 1 to 2147483648, not 0"),
+        ("[limits]\ncompression = true", "f: limits.compression: must be 'off' or 'shared' or 'own'"),
         ("[limits]\nhead_timeout = inf", "f: limits.head_timeout: must be from 0.1 to 86400.0, not inf"),
         ("[limits]\nping_after = 60", "limits.ping_timeout: must be longer than limits.ping_after"),
-        ("[limits]\noutbox_size = 1024", "limits.outbox_low: must not be more than limits.outbox_size"),
+        ("[limits]\noutbox_limit = 1024", "limits.outbox_low: must not be more than limits.outbox_limit"),
         ("[server]\nkeyfile = 'k.pem'", "f: server.keyfile: of no use without server.certfile"),
         ("[upstream]\nkey_file = 'k.pem'", "f: upstream.key_file: of no use without upstream.cert_file"),
         ("[api]\nport = 8100", "f: api.port: the same as server.port"),
@@ -179,6 +210,11 @@ def test_bad_path_is_refused(path: str) -> None:
 )
 def test_fault_names_the_key(file: str, text: str) -> None:
     assert fault(file).startswith(text)
+
+
+@pytest.mark.parametrize("compression", ["off", "shared", "own"])
+def test_compression(compression: str) -> None:
+    assert read(f"[limits]\ncompression = '{compression}'").limits.compression == compression
 
 
 @pytest.mark.parametrize("file", ["drain_window = 0.0\ndrain_grace = 0", "early_size = 0", "connections = 10"])
@@ -228,10 +264,19 @@ def test_header_table_is_read_from_the_file_and_from_a_variable() -> None:
         ("X = { query = 'a', format = '{} {}' }", 'the format of X must hold "{}" once'),
         ('X = { value = "a\\r\\nb" }', "X holds control characters"),
         ("'X Y' = { query = 'a' }", "'X Y' is not a header name"),
-        ("Host = { query = 'a' }", "Host belongs to the connection and cannot be set"),
-        ("transfer-encoding = false", "transfer-encoding belongs to the connection"),
         ("X = { query = 'a' }\nx = false", "x is there twice"),
     ],
 )
 def test_malformed_header_entry_is_refused(line: str, text: str) -> None:
     assert fault(f"[upstream.headers]\n{line}").startswith(f"f: upstream.headers: {text}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Host", "connection", "Upgrade", "Sec-WebSocket-Key", "sec-websocket-x", "Content-Length", "Transfer-Encoding"]
+    + ["Accept-Encoding", "X-Fairlead-Signature", "TE", "Expect", "Proxy-Connection"],
+)
+@pytest.mark.parametrize("entry", ["false", "{ value = 'x' }"])
+def test_headers_of_the_connection_or_the_gateway_cannot_be_set(name: str, entry: str) -> None:
+    text = f"f: upstream.headers: {name} belongs to the connection or to the gateway and cannot be set"
+    assert fault(f"[upstream.headers]\n{name} = {entry}") == text

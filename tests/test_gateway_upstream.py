@@ -136,9 +136,10 @@ async def test_the_apis_certificate_is_checked_against_ca_file_and_its_name(cert
             await made.ask(b"")
             assert api.connections == 1
         async with upstream(api, url=named) as made:
-            assert "certificate" in str(await verdict(made))
+            host = URL(named).authority
+            assert str(await verdict(made)) == f"the certificate of {host} is not accepted: self-signed certificate"
         async with upstream(api, ca_file=str(certificate)) as made:
-            assert "certificate" in str(await verdict(made))
+            assert "is not accepted: IP address mismatch" in str(await verdict(made))
         assert len(api.requests) == 2
 
 
@@ -159,7 +160,7 @@ async def test_an_api_may_ask_for_the_gateways_certificate(certificate: Path) ->
 def test_a_certificate_that_cannot_be_read_is_a_settings_error(key: str, tmp_path: Path) -> None:
     (tmp_path / "x.pem").write_text("nothing")
     for name in ("x.pem", "missing.pem"):
-        with pytest.raises(SettingsError, match=f"upstream.{key}"):
+        with pytest.raises(SettingsError, match=f"^upstream.{key}: cannot use {tmp_path}/{name}: "):
             Upstream(UpstreamSettings(url="https://a.example/", **{key: str(tmp_path / name)}))  # type: ignore[arg-type]
 
 
@@ -249,6 +250,23 @@ async def test_no_bytes_whatever_make_another_exception() -> None:
                 assert str(problem).isprintable()
 
 
+async def test_the_cause_quotes_nothing_of_the_answer() -> None:
+    head = b"HTTP/1.1 200 OK\r\n"
+    async with FakeApi() as api, upstream(api) as made:
+        for answer in (
+            b"SECRET\r\n\r\n",
+            b"HTTP/1.1 SECRET\r\n\r\n",
+            head + b"Set-Cookie: sid=SECRET\r\n",
+            head + b"Set-Cookie: sid=SECRET\x01\r\n\r\n",
+            head + b"Content-Length: 2\r\nContent-Length: SECRET\r\n\r\n",
+            head + b"Content-Length: 9\r\n\r\nSECRET",
+            head + b"Transfer-Encoding: chunked\r\n\r\nSECRET\r\n",
+        ):
+            api.script(cut(answer), cut(answer))
+            assert "SECRET" not in str(await verdict(made))
+            assert "SECRET" not in str(await verdict(made))
+
+
 async def test_an_answer_in_small_pieces_is_one_answer() -> None:
     async with FakeApi() as api, upstream(api) as made:
         api.script(raw(*(OK[i : i + 1] for i in range(len(OK)))))
@@ -301,11 +319,52 @@ async def test_a_slow_answer_ends_with_the_time_limit(answer: Answer) -> None:
         await api.left()
 
 
-async def test_an_api_that_is_not_there_is_unavailable() -> None:
+async def test_any_number_of_interim_answers_ends_the_ask_at_once_and_is_not_kept() -> None:
+    said = 0
+
+    async def flood(ask: Ask, wire: Wire) -> None:
+        nonlocal said
+        while True:
+            said += 1
+            await wire.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+    async with FakeApi() as api, upstream(api, timeout=30) as made:
+        api.script(flood)
+        assert str(await verdict(made)) == "the answer is malformed: too many interim answers"
+        await api.left()
+        assert said < 1000
+
+
+async def test_a_few_interim_answers_before_each_answer_are_passed_over() -> None:
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with FakeApi() as api, upstream(api) as made:
+        api.default = raw(hint * 10 + OK)
+        for _ in range(3):
+            assert (await made.ask(b"")).user == 1
+        assert api.connections == 1
+
+
+async def test_an_api_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     async with FakeApi() as api:
         pass
     async with upstream(api) as made:
-        assert (await verdict(made)).verdict is Verdict.UNAVAILABLE
+        cause = f"cannot connect to {URL(api.url).authority}: connection refused"
+        assert str(await verdict(made)) == cause
+    path = str(tmp_path / "none")
+    async with upstream(api, uds=path) as made:
+        assert str(await verdict(made)) == f"cannot connect to {path}: no such file or directory"
+
+
+async def test_an_api_that_speaks_no_tls_is_unavailable() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    api = FakeApi()
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with upstream(api, url=f"https://{host}/") as made:
+            assert str(await verdict(made)).startswith(f"cannot connect to {host}: TLS failed: ")
 
 
 async def test_connecting_has_its_own_limit() -> None:
@@ -314,7 +373,7 @@ async def test_connecting_has_its_own_limit() -> None:
         api.default = hang
         async with upstream(api, url=api.url.replace("http:", "https:"), connect_timeout=0.05) as made:
             started = time.monotonic()
-            assert "onnection timeout" in str(await verdict(made))
+            assert str(await verdict(made)) == "no connection within 0.05 s"
             assert time.monotonic() - started < 1
 
 

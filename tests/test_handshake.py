@@ -81,6 +81,14 @@ def test_listed_origins_may_connect_whatever_the_host() -> None:
     assert origin_fault(request(("host", "x"), ("origin", "http://app.example.com")), allowed=allowed) is not None
 
 
+@pytest.mark.parametrize("origin", ["capacitor://localhost", "tauri://localhost", "chrome-extension://abcdef"])
+def test_apps_whose_scheme_has_no_port_may_connect_if_they_are_listed(origin: str) -> None:
+    host = origin.partition("://")[2]
+    asked = request(("host", host), ("origin", origin))
+    assert origin_fault(asked, allowed={normal_origin(origin)}) is None
+    assert origin_fault(asked, allowed={normal_origin("ionic://localhost")}) is not None
+
+
 def test_no_origin_passes_unless_it_is_required() -> None:
     assert origin_fault(request(("host", "x"))) is None
     assert origin_fault(request(("host", "x")), require=True) is not None
@@ -91,7 +99,8 @@ def test_no_origin_passes_unless_it_is_required() -> None:
     [
         ("https://A.test", "https://a.test:443"),
         ("http://a.test:8000", "http://a.test:8000"),
-        ("capacitor://localhost", None),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("Chrome-Extension://abcdef", "chrome-extension://abcdef"),
         ("capacitor://localhost:1", "capacitor://localhost:1"),
         ("*", None),
         ("http://a.test/x", None),

@@ -157,6 +157,8 @@ def test_file_nested_without_end_is_a_fault_like_another() -> None:
         ("INNER__IS_ON", "yes", "{}IS_ON: inner.is_on: expected bool, got str"),
         ("INNER__NAMES", "[1]", "{}NAMES: inner.names: expected str, got int, at [0]"),
         ("INNER__TABLE", '{"a"', "{}TABLE: inner.table: Input data was truncated"),
+        ("INNER__PORT", "\udcff", "{}PORT: inner.port: not UTF-8"),
+        ("INNER__NAMES", "a,\udcff", "{}NAMES: inner.names: not UTF-8"),
     ],
 )
 def test_fault_in_the_environment_names_the_variable(name: str, value: str, text: str) -> None:

@@ -6,11 +6,14 @@
     │   └── TriggerRefused        carries the HTTP status of the gateway's refusal
     ├── PeerError                 theirs: what a client or the API sent is wrong; tell the sender
     │   ├── InvalidRoom
-    │   └── ProtocolError         RFC 6455 was broken; carries the close code to fail with
+    │   ├── ProtocolError         RFC 6455 was broken; carries the close code to fail with
+    │   ├── handshake.Reject      raise it to refuse a handshake; carries the HTTP status
+    │   └── in gateway: headers.BadHeader, bodies.BadBody, idempotency.KeyReused, http.Problem
     └── NetworkError              nobody's: a link or a service is gone; try again later
         ├── Closed
         ├── BrokerUnavailable
-        └── GatewayUnavailable
+        ├── GatewayUnavailable
+        └── in gateway: answer.Refused, places.NoPlace, http.ClientGone
 
 An exception of a library is translated into one of these where that library is called.
 """
@@ -24,9 +27,7 @@ class CloseCode(IntEnum):
     """Close codes used here (RFC 6455, 7.4.1; the IANA registry; 4000-4999 are this project's)."""
 
     NORMAL = 1000
-    GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
-    UNSUPPORTED_DATA = 1003
     NO_STATUS = 1005  # never on the wire: the peer's Close frame had no code
     ABNORMAL = 1006  # never on the wire: the connection was lost without a Close frame
     INVALID_DATA = 1007
@@ -35,14 +36,8 @@ class CloseCode(IntEnum):
     INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
-    NOT_FOUND = 4040
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
-
-
-NO_RECONNECT = frozenset({CloseCode.UNAUTHORIZED, CloseCode.FORBIDDEN, CloseCode.NOT_FOUND})
-"""Codes after which a client must not come back by itself: the answer would be the same. Every other code invites a
-reconnect with back-off."""
 
 
 class FairleadError(Exception):

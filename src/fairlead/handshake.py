@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 from urllib.parse import parse_qs
 
-from fairlead.errors import FairleadError
+from fairlead.errors import PeerError
 
 Network = IPv4Network | IPv6Network
 Headers = Sequence[tuple[bytes, bytes]]
@@ -24,7 +24,7 @@ _ORIGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#@:\s\[\]]+|\[[0-9A-Fa-f
 _HOST = re.compile(r"([^/?#@:\s\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 
 
-class Reject(FairleadError):
+class Reject(PeerError):
     """Refuse the handshake with an HTTP status before the 101 is sent.
 
     Args:
@@ -44,7 +44,7 @@ class Request:
     """The upgrade request.
 
     Args:
-        scope: The ASGI connection scope. It is kept only as long as the request.
+        scope: The ASGI connection scope; read once, not kept.
     """
 
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
@@ -83,13 +83,17 @@ class Request:
 
 
 def normal_origin(origin: str) -> str | None:
-    """``scheme://host:port`` in lower case and with its port spelled out, or None if it is not an origin."""
+    """``scheme://host:port`` in lower case, or None if it is not an origin.
+
+    A port left out is spelled out where the scheme has a default. Others have none: the pages of a hybrid app or of a
+    browser's extension come from origins such as ``capacitor://localhost``.
+    """
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return None
     scheme, host, port = match[1].lower(), match[2].lower(), match[3]
     port = port or _PORTS.get(scheme)
-    return f"{scheme}://{host}:{port}" if port else None
+    return f"{scheme}://{host}:{port}" if port else f"{scheme}://{host}"
 
 
 def origin_fault(request: Request, *, allowed: Collection[str | None] = (), require: bool = False) -> str | None:
@@ -136,7 +140,7 @@ def client_address(peer: str, forwarded_for: Iterable[bytes], trusted: Collectio
     """
     address = peer
     chain = b",".join(forwarded_for).split(b",")
-    while trusted and (not address or _is_trusted(address, trusted)) and chain:
+    while chain and from_trusted_proxy(address, trusted):
         entry = _parse_address(chain.pop().strip(b" \t").decode("latin-1"))
         if entry is None:
             break
@@ -145,12 +149,10 @@ def client_address(peer: str, forwarded_for: Iterable[bytes], trusted: Collectio
 
 
 def from_trusted_proxy(peer: str, trusted: Collection[Network]) -> bool:
-    """Whether the peer's ``X-Forwarded-*`` headers are believed."""
-    return bool(trusted) and (not peer or _is_trusted(peer, trusted))
-
-
-def _is_trusted(address: str, trusted: Collection[Network]) -> bool:
-    parsed = _parse_address(address)
+    """Whether the peer's ``X-Forwarded-*`` headers are believed. Without an address: if any proxy's are."""
+    if not peer:
+        return bool(trusted)
+    parsed = _parse_address(peer)
     return parsed is not None and any(parsed in network for network in trusted)
 
 

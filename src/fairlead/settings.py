@@ -185,12 +185,15 @@ def _from_environment(environ: Mapping[str, str], keys: Mapping[str, object]) ->
 
 
 def _decode(text: str, hint: object, what: str) -> object:
-    """A variable's text as a list or a table where the key holds one."""
+    """A variable's text as a list or a table where the key holds one; ``what`` begins the text of an error."""
     kind = get_origin(_plain(hint))
     try:
+        text.encode()
         if kind is tuple:
             return split_list(text)
         return msgspec.json.decode(text) if kind is Mapping else text
+    except UnicodeEncodeError:  # bytes of the environment that are not UTF-8 stand in it as lone surrogates
+        raise SettingsError(f"{what}: not UTF-8") from None
     except ValueError as exc:
         raise SettingsError(f"{what}: {_words(exc)}") from None
 

@@ -9,15 +9,26 @@ from typing import Annotated
 import typer
 
 from fairlead.cli.listening import check_startable
+from fairlead.errors import UsageError
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings
 from fairlead.settings import load
 
 
-def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings in TOML.")]) -> None:
-    """Check a settings file, with the environment over it, and say what the gateway would do. Starts nothing."""
-    settings = load(GatewaySettings, file, os.environ, {})
+def check(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Settings in TOML.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As for the gateway.")] = None,
+) -> None:
+    """Say whether and how the gateway would start.
+
+    Checks the settings of the file and of the environment over it, and the files, hosts and certificates that they
+    name. Starts nothing, and asks the API nothing.
+    """
+    if file is not None and config is not None:
+        raise UsageError("two files: give one, with -c or without it")
+    path = file or config
+    settings = load(GatewaySettings, path, os.environ, {})
     check_startable(settings)
-    typer.echo(f"{file}: {summary(settings)}")
+    typer.echo(f"{path or 'environment'}: {summary(settings)}")
 
 
 def summary(settings: GatewaySettings) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
-from fairlead.cli.listening import cannot_listen, listening
+from fairlead.cli.listening import listening
 from fairlead.errors import UsageError
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings, UpstreamSettings
 from fairlead.limits import KIB, Limits
@@ -34,26 +36,37 @@ Ctrl-C ends it.
 
 
 def demo(
-    port: Annotated[int, Option(min=1, max=65535, help="Of the page and its API.")] = 8000,
-    gateway_port: Annotated[int, Option(min=1, max=65535, help="Where clients connect.")] = 8100,
-    api_port: Annotated[int, Option(min=1, max=65535, help="Where the API triggers.")] = 8101,
+    port: Annotated[int, Option(min=1, max=65535, metavar="PORT", help="Of the page and its API.")] = 8000,
+    gateway_port: Annotated[int, Option(min=1, max=65535, metavar="PORT", help="Where clients connect.")] = 8100,
+    api_port: Annotated[int, Option(min=1, max=65535, metavar="PORT", help="Where the API triggers.")] = 8101,
 ) -> int:
-    """Try it: a small API, the gateway and a page, on this machine only. Needs nothing else."""
+    """Try it: an API, the gateway and a page, all at once.
+
+    On this machine only, and without needing anything else.
+    """
     from fairlead.cli.demo_api import DemoApi
     from fairlead.publisher import Publisher
 
+    _check_ports({"--port": port, "--gateway-port": gateway_port, "--api-port": api_port})
     key = secrets.token_urlsafe(24)
     settings = _settings(port, gateway_port, api_port, key)
     publisher = Publisher(f"http://127.0.0.1:{api_port}", key=key)
-    try:
-        api = DemoApi(port, gateway_port=gateway_port, publisher=publisher)
-    except OSError as exc:
-        raise UsageError(cannot_listen(exc, f"127.0.0.1:{port}")) from exc
-    with api, _serving(api):
+    with DemoApi(port, gateway_port=gateway_port, publisher=publisher) as api, _serving(api):
         from fairlead.gateway.app import run
 
         typer.echo(_TEXT.format(port=port, gateway_port=gateway_port, api_port=api_port, key=key))
         return listening(run, settings)
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    """Take all ports at once and let them go, before anything is started."""
+    with ExitStack() as taken:
+        for flag, port in ports.items():
+            try:
+                taken.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError as exc:
+                cause = os.strerror(exc.errno or 0).lower()
+                raise UsageError(f"cannot listen on 127.0.0.1:{port}: {cause}; choose another with {flag}") from exc
 
 
 @contextmanager

@@ -16,14 +16,15 @@ from fairlead.settings import load
 def gateway(
     config: Annotated[Path | None, Option("--config", "-c", metavar="FILE", help="Settings in TOML.")] = None,
     upstream: Annotated[str | None, Option(metavar="URL", help="The API's address that knows the users.")] = None,
-    host: Annotated[str | None, Option(help="Where clients connect; 127.0.0.1 without it.")] = None,
-    port: Annotated[int | None, Option(help="Where clients connect; 8100 without it.")] = None,
-    api_port: Annotated[int | None, Option(help="Where the API triggers; 8101 without it.")] = None,
+    host: Annotated[str | None, Option(metavar="HOST", help="Where clients connect; 127.0.0.1 without it.")] = None,
+    port: Annotated[int | None, Option(metavar="PORT", help="Where clients connect; 8100 without it.")] = None,
+    api_port: Annotated[int | None, Option(metavar="PORT", help="Where the API triggers; 8101 without it.")] = None,
     api_key: Annotated[
         list[str] | None,
         Option(
+            metavar="KEY",
             help="A key for triggers. Repeatable. The process list shows it to every user of this machine; better set "
-            "FAIRLEAD_API__KEYS."
+            "FAIRLEAD_API__KEYS.",
         ),
     ] = None,
     allow_origin: Annotated[

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from fairlead.brokers.urls import from_url
 from fairlead.errors import SettingsError, UsageError
-from fairlead.gateway.settings import GatewaySettings
+from fairlead.gateway import tls
+from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings
 
 # The event loop's own text: its OSError carries the address in no other way.
 _BIND = re.compile(r"bind on address \('([^']*)', (\d+)[^)]*\): (?:\[errno -?\d+\] )?(.+)", re.IGNORECASE)
+_BINDING = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
+_UDS_SIZE = 107
+"""Bytes of a Unix socket's path that Linux takes."""
 
 
 def check_startable(settings: GatewaySettings) -> None:
-    """See whether there is such a broker, and whether the files that the settings name can be read.
+    """See whether the gateway would start: whether there is such a broker, and whether the hosts are there and the
+    files that the settings name can be used. Ports are left alone: a gateway may be running.
 
     Raises:
-        SettingsError: There is not, or one cannot; the text names the key.
+        SettingsError: It would not; the text names the key.
     """
     try:
         from_url(settings.broker.url)
     except SettingsError as exc:
         raise SettingsError(f"broker.url: {exc}") from None
-    server, upstream = settings.server, settings.upstream
-    named = {
-        "server.certfile": server.certfile,
-        "server.keyfile": server.keyfile,
-        "upstream.ca_file": upstream.ca_file,
-        "upstream.cert_file": upstream.cert_file,
-        "upstream.key_file": upstream.key_file,
-    }
-    for key, name in named.items():
-        try:
-            if name:
-                Path(name).open("rb").close()
-        except OSError as exc:
-            raise SettingsError(f"{key}: cannot read {name}: {exc.strerror}") from exc
+    _check_address("server", settings.server)
+    _check_address("api", settings.api)
+    if settings.server.certfile:
+        tls.server_context(settings.server)
+    tls.client_context(settings.upstream)
+
+
+def _check_address(section: str, listener: ServerSettings | ApiSettings) -> None:
+    if listener.uds:
+        directory = Path(listener.uds).absolute().parent
+        if len(os.fsencode(listener.uds)) > _UDS_SIZE:
+            raise SettingsError(f"{section}.uds: a socket's path has at most {_UDS_SIZE} bytes")
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise SettingsError(f"{section}.uds: cannot make a socket in {directory}")
+        return
+    try:
+        socket.getaddrinfo(listener.host, None)
+    except OSError as exc:
+        raise SettingsError(f"{section}.host: cannot listen on {listener.host}: {exc.strerror}") from None
 
 
 def listening(run: Callable[[GatewaySettings], int], settings: GatewaySettings) -> int:
@@ -49,14 +62,17 @@ def listening(run: Callable[[GatewaySettings], int], settings: GatewaySettings) 
     try:
         return run(settings)
     except OSError as exc:
+        is_about_a_file = exc.filename is not None
+        if not _BIND.search(str(exc)) and (is_about_a_file or exc.errno not in _BINDING):
+            raise
         raise UsageError(cannot_listen(exc)) from exc
 
 
-def cannot_listen(exc: OSError, address: str = "") -> str:
-    """One line about an address that could not be bound; ``address`` is for errors that do not tell it."""
+def cannot_listen(exc: OSError) -> str:
+    """One line about an address that could not be bound."""
     found = _BIND.search(str(exc))
     if found is None:
-        cause = exc.strerror.lower() if exc.strerror else str(exc)
-        return f"cannot listen{' on ' if address else ''}{address}: {cause}"
+        cause = exc.strerror or str(exc)
+        return f"cannot listen: {cause[:1].lower()}{cause[1:]}"
     host = f"[{found[1]}]" if ":" in found[1] else found[1]
     return f"cannot listen on {host}:{found[2]}: {found[3].lower()}"

@@ -23,13 +23,19 @@ def publish(
     api_key: Annotated[
         str | None,
         Option(
+            metavar="KEY",
             help="The gateway's key. The process list shows it to every user of this machine; better set "
-            "FAIRLEAD_API__KEYS, whose first key is taken."
+            "FAIRLEAD_API__KEYS, whose first key is taken.",
         ),
     ] = None,
-    timeout: Annotated[float, Option(help="Seconds for one of three tries.")] = TIMEOUT,
+    timeout: Annotated[
+        float, Option(metavar="SECONDS", help="How long the gateway may be silent; it is tried three times.")
+    ] = TIMEOUT,
 ) -> None:
-    """Publish DATA to ROOM, and print to how many subscriptions of that gateway it was delivered."""
+    """Publish DATA to ROOM.
+
+    Prints to how many subscriptions of that gateway it was delivered.
+    """
     publisher = Publisher(url, key=api_key or _key(os.environ), timeout=timeout)
     published = publisher.publish(_room(room), data if text else _json(data))
     typer.echo(f"delivered: {published.delivered}")
@@ -51,8 +57,12 @@ def _room(text: str) -> Room:
         return text
     try:
         room: Room = msgspec.json.decode(text, type=dict[str, str | int | bool | None])
+    except msgspec.ValidationError:
+        raise UsageError(
+            "ROOM is none: a room is a string, or a flat object of strings, integers, booleans and null"
+        ) from None
     except ValueError as exc:
-        raise UsageError(f"ROOM begins like a JSON object and is no room: {exc}") from exc
+        raise UsageError(f"ROOM begins like a JSON object and is none: {exc}") from exc
     return room
 
 

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from ipaddress import ip_network
 
 from fairlead.dialects.fairlead import refused
@@ -62,8 +61,7 @@ class Admission:
         self._over_http = server.refuse == "http"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry one handshake to its verdict. The path is the caller's to check."""
-        await receive()  # websocket.connect
+        """Carry one handshake to its verdict; the path is the caller's to check, and to receive the first event."""
         id = secrets.token_hex(8)
         request = Request(scope)
         try:
@@ -107,18 +105,13 @@ class Admission:
         """Ask the API; None if the client left before the answer came."""
         asking = asyncio.ensure_future(self._upstream.ask(forwarded))
         leaving = asyncio.ensure_future(_left(receive))
-        leaving.add_done_callback(lambda _: asking.cancel())
         try:
-            return await asking
-        except asyncio.CancelledError:
-            if leaving.done() and not leaving.cancelled():
-                return None
-            asking.cancel()
-            raise
+            await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return asking.result() if asking.done() else leaving.result()
         finally:
+            asking.cancel()
             leaving.cancel()
-            with suppress(asyncio.CancelledError):
-                await leaving
+            await asyncio.gather(asking, leaving, return_exceptions=True)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refused) -> None:
         verdict = refusal.verdict

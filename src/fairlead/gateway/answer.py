@@ -106,7 +106,7 @@ _decode_rooms = msgspec.json.Decoder(list[Any]).decode
 _decode_prefixes = msgspec.json.Decoder(list[str]).decode
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+def judge(status: int, headers: Mapping[str, str], body: bytes, *, room_size: int) -> Answer:
     """Read a whole answer.
 
     200 with a good object: in. 401: unauthorized. 429: unavailable. Any other 4xx: forbidden. Everything else, and a
@@ -119,6 +119,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         status: The HTTP status.
         headers: The response's, found in any case.
         body: All of it.
+        room_size: ``Limits.room_size``.
 
     Raises:
         Refused: The client is not in.
@@ -126,7 +127,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if status != 200:
         raise _refusal(status, headers, body)
     try:
-        return _read(body)
+        return _read(body, room_size)
     except UnicodeDecodeError:
         fault = "is not UTF-8"
     except RecursionError:
@@ -136,7 +137,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     raise Refused(Verdict.UNAVAILABLE, f"the answer {fault}", status=status)
 
 
-def _read(body: bytes) -> Answer:
+def _read(body: bytes, room_size: int) -> Answer:
     if not body.isascii():
         body.decode()  # what is kept raw is checked for syntax only, not for UTF-8
     parsed = _decode_body(body)
@@ -144,10 +145,10 @@ def _read(body: bytes) -> Answer:
     user = parsed.user.id if parsed.user is not None else None
     return Answer(
         user=user if user is not None else parsed.user_id,
-        grants=Grants(_decode_rooms(allowed_rooms), _decode_prefixes(allowed_prefixes)),
+        grants=Grants(_decode_rooms(allowed_rooms), _decode_prefixes(allowed_prefixes), size=room_size),
         allowed_rooms=allowed_rooms,
         allowed_prefixes=allowed_prefixes,
-        rooms=tuple(dict.fromkeys(room_key(room) for room in parsed.rooms)),
+        rooms=tuple(dict.fromkeys(room_key(room, size=room_size) for room in parsed.rooms)),
         expires_in=None if parsed.expires_in is None else max(parsed.expires_in, MIN_EXPIRES_IN),
         data=bytes(parsed.data) or None,
     )

@@ -39,6 +39,7 @@ from fairlead.limits import Limits
 from fairlead.message import Publication
 from fairlead.rooms.names import room_json
 from fairlead.rooms.node import Node
+from fairlead.transports.asgi import refuse
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ IDEMPOTENCY_KEY_SIZE: Final = 255
 """Bytes; a UUID has 36."""
 
 _NO_KEY: Final = 'send one API key, as "Authorization: Bearer KEY" or "X-API-Key: KEY"; never in the URL'
+_WRONG_KEY: Final = "this API key is not one of api.keys"
 _LIMITS: Final = Limits()
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -140,6 +142,10 @@ class Api:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            # Anybody's, so it must not pass for a fault of ours.
+            await refuse(scope, send, HTTPStatus.NOT_FOUND, b"not found\n")
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"the admin listener speaks HTTP only, not {scope['type']}")
         try:
@@ -185,16 +191,16 @@ class Api:
             kind, _, key = value.partition(b" ")
             if kind.lower() == b"bearer":
                 shown.add(key.strip(b" "))
-        caller = None
-        if len(shown) == 1:
-            digest = _digest(shown.pop())
+        caller, text = None, _NO_KEY
+        if len(shown) == 1 and (key := shown.pop()):
+            digest, text = _digest(key), _WRONG_KEY
             for number, known in enumerate(self._keys):
                 if hmac.compare_digest(known, digest):
                     caller = number
         if caller is None:
             address = (scope.get("client") or ("a Unix socket",))[0]
             logger.info("admin listener: refused a call without a valid key from %s", address)
-            raise Problem(HTTPStatus.UNAUTHORIZED, _NO_KEY, headers=((b"www-authenticate", b"Bearer"),))
+            raise Problem(HTTPStatus.UNAUTHORIZED, text, headers=((b"www-authenticate", b"Bearer"),))
         return caller
 
     def _ready(self) -> Reply:
@@ -244,7 +250,7 @@ class Api:
                 more={"published": before + published},
             ) from None
         finally:
-            self._metrics.publications.inc(published)
+            self._metrics.publications += published
         return published, delivered
 
     async def _disconnect(self, call: _Call) -> Reply:
@@ -255,7 +261,7 @@ class Api:
         return Reply(_ENCODE({"connections": count}))
 
     async def _refresh(self, call: _Call) -> Reply:
-        order = read_refresh(await call.body())
+        order = read_refresh(await call.body(), room_size=self._room_size)
         return Reply(_ENCODE({"connections": await self._gateway.refresh(order.user, order.allowed)}))
 
     async def _rooms(self, call: _Call) -> Reply:

@@ -14,8 +14,8 @@ import msgspec
 from fairlead.brokers import Broker, Command, Disconnect, Refresh
 from fairlead.brokers.urls import from_url
 from fairlead.dialects.fairlead import hello
-from fairlead.errors import CloseCode, NetworkError
-from fairlead.gateway.admission import Admission
+from fairlead.errors import NetworkError
+from fairlead.gateway.admission import RETRY_AFTER, Admission
 from fairlead.gateway.answer import Answer
 from fairlead.gateway.api import Api
 from fairlead.gateway.connection import Connection, Subscription, Welcome
@@ -26,8 +26,9 @@ from fairlead.gateway.settings import GatewaySettings
 from fairlead.gateway.upstream import Upstream
 from fairlead.rooms.names import Grants
 from fairlead.rooms.node import Node
-from fairlead.server import Listener, serve
-from fairlead.server.run import loop_factory, raise_descriptor_limit
+from fairlead.server import Listener
+from fairlead.server import run as run_server
+from fairlead.server.websocket import Disconnected
 from fairlead.transports.asgi import Receive, Scope, Send, refuse
 from fairlead.transports.ticker import Ticker
 
@@ -59,14 +60,16 @@ class Gateway:
         self.node.commands.append(self._command)
         self.metrics = Metrics()
         self.metrics.watch_hub(self.node.hub)
-        self.metrics.connections.set_function(lambda: len(self._connections))
+        self.metrics.watch("fairlead_connections", "Open connections", lambda: len(self._connections))
         self.admin = Api(self.node, self, settings.api, self.metrics, limits=settings.limits)
         self._connections: dict[str, Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._unwatch: Callable[[], None] = lambda: None
         self._paths = frozenset({server.path, server.path.rstrip("/") or "/"})
-        self._pages = PublicPages(server.path, lambda: self.ready)
-        self._upstream = Upstream(settings.upstream, observe=self.metrics.asked)
+        self._pages = PublicPages(self._paths, lambda: self.ready)
+        self._upstream = Upstream(settings.upstream, room_size=settings.limits.room_size, observe=self.metrics.asked)
+        self.metrics.watch("fairlead_asks_in_flight", "Asks that the API has now", lambda: self._upstream.in_flight)
+        self.metrics.watch("fairlead_asks_waiting", "Asks that wait for a place", lambda: self._upstream.waiting)
         self._admission = Admission(settings, self._upstream, self._admit)
         self._ticker = Ticker()
         self._rights = Rights(
@@ -80,18 +83,25 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
-            case "websocket" if scope["path"] in self._paths:
-                try:
-                    await self._admission(scope, receive, _timed(send, self.metrics))
-                except OSError:
-                    logger.debug("a client left during its handshake")
             case "websocket":
-                await receive()
-                await refuse(scope, send, 404, b"not found\n")
+                try:
+                    await self._handshake(scope, receive, _handshaking(send, self.metrics))
+                except Disconnected:
+                    logger.debug("a client left during its handshake")
             case "http":
                 await self._pages(scope, receive, send)
             case "lifespan":
                 await self._lifespan(receive, send)
+
+    async def _handshake(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        if scope["path"] not in self._paths:
+            await refuse(scope, send, 404, b"not found\n")
+        elif not self.ready:
+            headers = [(b"retry-after", RETRY_AFTER.encode())]
+            await refuse(scope, send, 503, b"not started yet, or draining\n", headers=headers)
+        else:
+            await self._admission(scope, receive, send)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -158,8 +168,8 @@ class Gateway:
         """The connection is over and its subscriptions are ended."""
         del self._connections[connection.id]
         self._rights.forget(connection)
-        if code == CloseCode.TRY_AGAIN_LATER and reason == "outbox full":
-            self.metrics.slow_closes.inc()
+        if connection.transport is not None and connection.transport.outbox_full:
+            self.metrics.slow_closes += 1
         seconds = self._ticker.now - connection.opened_at
         logger.info("%s of user %r closed with %d after %d s", connection.id, connection.user, code, seconds)
 
@@ -172,15 +182,14 @@ class Gateway:
         self._spawn(connection.join(subscription))
 
     def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(coroutine))
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
-    async def _run(self, coroutine: Coroutine[object, object, None]) -> None:
-        try:
-            await coroutine
-        except Exception:
-            logger.exception("a background task failed")
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            logger.error("a background task failed", exc_info=fault)
 
     # -- what the admin listener asks of it --------------------------------------------------------------------------
 
@@ -225,7 +234,11 @@ class Gateway:
                 case Refresh(allowed=None):
                     self._rights.refresh(connection)
                 case Refresh():
-                    self._rights.replace(connection, _grants(order.allowed or b"{}"))
+                    self._rights.replace(connection, self._grants(order.allowed or b"{}"))
+
+    def _grants(self, allowed: bytes) -> Grants:
+        parsed = msgspec.json.decode(allowed, type=_Allowed)
+        return Grants(parsed.allowed_rooms, parsed.allowed_prefixes, size=self.limits.room_size)
 
 
 class _Allowed(msgspec.Struct):
@@ -233,21 +246,22 @@ class _Allowed(msgspec.Struct):
     allowed_prefixes: list[str] = []
 
 
-def _grants(allowed: bytes) -> Grants:
-    parsed = msgspec.json.decode(allowed, type=_Allowed)
-    return Grants(parsed.allowed_rooms, parsed.allowed_prefixes)
+def _handshaking(send: Send, metrics: Metrics) -> Send:
+    """Note how long the handshake took, at its first answer; a client that left is Disconnected under every server.
 
-
-def _timed(send: Send, metrics: Metrics) -> Send:
-    """Note how long the handshake took, at its first answer."""
+    The translation stands here, around nothing but sending, so that no other OSError is taken for it.
+    """
     started = perf_counter()
 
-    async def timed(event: MutableMapping[str, Any]) -> None:
+    async def handshaking(event: MutableMapping[str, Any]) -> None:
         if event["type"] in _VERDICTS:
             metrics.handshake_seconds.observe(perf_counter() - started)
-        await send(event)
+        try:
+            await send(event)
+        except OSError as exc:
+            raise Disconnected("the client left") from exc
 
-    return timed
+    return handshaking
 
 
 _VERDICTS = frozenset({"websocket.accept", "websocket.close", "websocket.http.response.start"})
@@ -267,22 +281,17 @@ def run(settings: GatewaySettings, *, loop: str = "auto") -> int:
         stream=sys.stderr, level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        return runner.run(_serve(settings))
-
-
-async def _serve(settings: GatewaySettings) -> int:
-    gateway = Gateway(settings)
     server, api = settings.server, settings.api
+    gateway = Gateway(settings)
 
     def ready(addresses: Sequence[str]) -> None:
         public, admin = addresses
         sockets = public.replace("http", "ws", 1) + server.path
         logger.info("listening: clients %s, API %s", sockets, admin)
 
-    return await serve(
+    return run_server(
         gateway,
+        loop=loop,
         host=server.host,
         port=server.port,
         uds=server.uds,

@@ -69,7 +69,7 @@ _Id = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class _Disconnect(msgspec.Struct):
     user: _Id | msgspec.UnsetType = msgspec.UNSET
     connection: str | msgspec.UnsetType = msgspec.UNSET
-    code: Annotated[int, msgspec.Meta(ge=3000, le=4999)] = CloseCode.UNAUTHORIZED.value
+    code: int = CloseCode.UNAUTHORIZED.value
     reason: str = ""
 
 
@@ -116,6 +116,8 @@ def read_disconnect(body: bytes) -> DisconnectCall:
     call = _decode(_DISCONNECT, body)
     if (call.user is msgspec.UNSET) is (call.connection is msgspec.UNSET):
         raise BadBody("exactly one of user and connection must be given")
+    if not 3000 <= call.code <= 4999:
+        raise BadBody("code must be from 3000 to 4999 - at `$.code`")
     if len(call.reason.encode()) > _REASON_SIZE:
         raise BadBody(f"a reason has at most {_REASON_SIZE} bytes - at `$.reason`")
     return DisconnectCall(
@@ -126,8 +128,12 @@ def read_disconnect(body: bytes) -> DisconnectCall:
     )
 
 
-def read_refresh(body: bytes) -> RefreshCall:
+def read_refresh(body: bytes, *, room_size: int) -> RefreshCall:
     """``{"user": ID}``, and maybe ``allowed_rooms`` and with it ``allowed_prefixes``, in the form of the API's answer.
+
+    Args:
+        body: The call's.
+        room_size: ``Limits.room_size``.
 
     Raises:
         BadBody: Anything in it is wrong.
@@ -141,7 +147,7 @@ def read_refresh(body: bytes) -> RefreshCall:
             raise BadBody("allowed_prefixes without allowed_rooms; an empty list allows none")
         return RefreshCall(str(call.user), None)
     try:
-        Grants(call.allowed_rooms, prefixes)
+        Grants(call.allowed_rooms, prefixes, size=room_size)
     except InvalidRoom as exc:
         raise BadBody(f"invalid grant: {exc}") from None
     return RefreshCall(
@@ -180,7 +186,8 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except RecursionError:
         fault = "the body is nested too deep"
     except msgspec.ValidationError as exc:
-        fault = str(exc)
+        what, mark, path = str(exc).replace("Expected", "expected").partition(" - at ")
+        fault = what.replace("`", "") + mark + path if mark else f"the body is not as agreed: {what.replace('`', '')}"
     except msgspec.DecodeError as exc:
         fault = f"the body is not JSON: {exc}"
     raise BadBody(fault)

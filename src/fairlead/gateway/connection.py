@@ -6,6 +6,7 @@ as the one bytes object with which the API is asked again.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -31,6 +32,8 @@ from fairlead.message import Message
 from fairlead.rooms.names import Grants, RoomKey
 from fairlead.rooms.node import Node
 from fairlead.transports import Transport
+
+logger = logging.getLogger(__name__)
 
 _PONG = Message(PONG)
 
@@ -193,30 +196,35 @@ class Connection:
     async def join(self, subscription: Subscription) -> None:
         """Finish a subscription that has to wait for the broker, and answer the client if it was the client's."""
         try:
-            word = await self._join(subscription)
+            self._answer_join(subscription, await self._join(subscription))
         except Closed:
-            return
+            pass
+        finally:
+            if subscription.tail != NO_REQUEST_ID and self.transport is not None:
+                self.transport.resume_reading()
+
+    async def _join(self, subscription: Subscription) -> ErrorWord | None:
+        word: ErrorWord | None = None
+        try:
+            await self._owner.node.join(subscription, subscription.room)
+        except Closed:
+            raise
+        except Exception as exc:
+            if not isinstance(exc, BrokerUnavailable):
+                logger.exception("%s: joining a room failed", self.id)
+            word = "unavailable"
+        # The rights may have changed while the broker was asked.
+        return word if self._granted(subscription) else "room-not-found"
+
+    def _answer_join(self, subscription: Subscription, word: ErrorWord | None) -> None:
         if word is not None:
+            self._owner.node.leave(subscription, subscription.room)
             self._forget(subscription)
-        if subscription.tail != NO_REQUEST_ID and self.transport is not None:
-            reply = success(subscription.tail) if word is None else error(subscription.tail, word)
-            self.transport.send(Message(reply))
-            self.transport.resume_reading()
+        if subscription.tail != NO_REQUEST_ID:
+            self._send(Message(success(subscription.tail) if word is None else error(subscription.tail, word)))
         elif word == "unavailable":
             # The client was told that it is in this room; better it comes back than that it waits in vain.
             self.close(CloseCode.TRY_AGAIN_LATER, "unavailable")
-
-    async def _join(self, subscription: Subscription) -> ErrorWord | None:
-        room = subscription.room
-        try:
-            await self._owner.node.join(subscription, room)
-        except BrokerUnavailable:
-            return "unavailable"
-        # The rights may have changed while the broker was asked.
-        if self._granted(subscription):
-            return None
-        self._owner.node.leave(subscription, room)
-        return "room-not-found"
 
     def _granted(self, subscription: Subscription) -> bool:
         if subscription.tail == NO_REQUEST_ID:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from fairlead.errors import PeerError, SettingsError
+from fairlead.errors import PeerError
 from fairlead.gateway.settings import Header
 from fairlead.handshake import Request
 
@@ -22,22 +22,6 @@ _SCHEME: Final = b":scheme"
 _HOST: Final = b":host"
 _REQUEST_ID: Final = b":request-id"
 
-_NOT_SETTABLE: Final = frozenset(
-    {
-        "accept-encoding",  # always identity: an answer is never inflated
-        "connection",
-        "content-length",
-        "expect",
-        "host",  # from the URL; the client's goes into X-Forwarded-Host
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-fairlead-signature",
-    }
-)
 _CONTROLS: Final = bytes([*range(9), *range(10, 32), 127])  # RFC 9110, 5.5: of these only HTAB may be in a value
 
 
@@ -53,11 +37,8 @@ class HeaderMap:
     and ``Authorization: Token T`` from the query parameter ``token`` where the client sent no Authorization.
 
     Args:
-        table: ``[upstream.headers]``: by header name, in any case, either False, which drops a default, or a table
-            that replaces it. A value that is absent or empty leaves the header out.
-
-    Raises:
-        SettingsError: A header that belongs to the connection, or to the gateway itself, cannot be set.
+        table: ``[upstream.headers]`` as the settings have checked it: by header name, in any case, either False,
+            which drops a default, or a table that replaces it. A value that is absent or empty leaves the header out.
     """
 
     def __init__(self, table: Mapping[str, Header] | None = None) -> None:
@@ -65,8 +46,6 @@ class HeaderMap:
         rules = {name.lower(): (name, sources) for name, sources in self._defaults().items()}
         for name, entry in (table or {}).items():
             lower = name.lower()
-            if lower in _NOT_SETTABLE or lower.startswith("sec-websocket-"):
-                raise SettingsError(f"upstream.headers: {name} cannot be set")
             rules.pop(lower, None)
             if isinstance(entry, Mapping):
                 rules[lower] = (name, [self._compile(entry)])
@@ -123,10 +102,8 @@ class HeaderMap:
 
     def _compile(self, entry: Mapping[str, str]) -> Source:
         kinds = {"header": self._header, "query": _query, "cookie": _cookie, "value": _fixed}
-        sources = [make(entry[kind]) for kind, make in kinds.items() if kind in entry]
-        if len(sources) != 1:
-            raise SettingsError("upstream.headers: each table needs exactly one of header, query, cookie and value")
-        return _formatted(sources[0], entry.get("format", "{}"))
+        (source,) = (make(entry[kind]) for kind, make in kinds.items() if kind in entry)
+        return _formatted(source, entry.get("format", "{}"))
 
     def _header(self, name: str) -> Source:
         key = name.lower().encode()
@@ -143,7 +120,7 @@ def _query(name: str) -> Source:
 
 
 def _cookie(name: str) -> Source:
-    # Request decodes cookies as Latin-1, so this gives the very bytes that the client sent.
+    # Request decodes cookies as Latin-1: of the value, without blanks and quotes around it, the client's own bytes.
     return lambda request, seen: request.cookies.get(name, "").encode("latin-1") if b"cookie" in seen else b""
 
 

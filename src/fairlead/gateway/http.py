@@ -14,18 +14,17 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from fairlead.errors import FairleadError
+from fairlead.errors import NetworkError, PeerError
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 JSON: Final = b"application/json"
 
 _ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-_CLOSE: Final = ((b"connection", b"close"),)  # what is left of a body that was not read must not be taken for a request
 
 
-class Problem(FairleadError):
-    """Ends a call with an error answer, ``{"error": text}``.
+class Problem(PeerError):
+    """Ends a call with an error answer, ``{"error": text}``; one of 500 or more is not the caller's fault.
 
     Args:
         status: 400 to 599.
@@ -39,7 +38,7 @@ class Problem(FairleadError):
         self.reply = Reply(msgspec.json.encode({"error": text, **(more or {})}), status=status, headers=headers)
 
 
-class ClientGone(FairleadError):
+class ClientGone(NetworkError):
     """The caller closed the connection before its request was complete; there is nobody to answer."""
 
 
@@ -79,7 +78,7 @@ async def read_body(scope: Scope, receive: Receive, *, size: int, seconds: float
         async with asyncio.timeout(seconds):
             return await _receive_all(receive, size)
     except TimeoutError:
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {seconds:g} s", headers=_CLOSE) from None
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {seconds:g} s") from None
 
 
 async def _receive_all(receive: Receive, size: int) -> bytes:
@@ -98,4 +97,4 @@ async def _receive_all(receive: Receive, size: int) -> bytes:
 
 
 def _too_large(size: int) -> Problem:
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {size} bytes", headers=_CLOSE)
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body has at most {size} bytes")

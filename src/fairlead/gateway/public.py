@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.resources import files
 
 from starlette.datastructures import Headers
@@ -16,12 +16,12 @@ class PublicPages:
     """A small ASGI application for GET and HEAD.
 
     Args:
-        path: Where the sockets are; a plain request there is told to upgrade (RFC 9110, 15.5.22).
+        sockets: The paths where the sockets are; a plain request there is told to upgrade (RFC 9110, 15.5.22).
         ready: Whether new clients are welcome.
     """
 
-    def __init__(self, path: str, ready: Callable[[], bool]) -> None:
-        self._path = path
+    def __init__(self, sockets: Collection[str], ready: Callable[[], bool]) -> None:
+        self._sockets = sockets
         self._ready = ready
         self._script = (files("fairlead") / "static" / "fairlead.js").read_bytes()
         self._etag = f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
@@ -34,7 +34,7 @@ class PublicPages:
 
     def _response(self, scope: Scope) -> Response:
         path: str = scope["path"]
-        if path not in (self._path, "/fairlead.js", "/healthz", "/readyz"):
+        if path not in self._sockets and path not in ("/fairlead.js", "/healthz", "/readyz"):
             return PlainTextResponse("not found\n", 404)
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("method not allowed\n", 405, headers={"allow": "GET, HEAD"})

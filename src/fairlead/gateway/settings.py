@@ -29,12 +29,47 @@ _DAY: Final = 86_400.0
 _VISIBLE: Final = re.compile(r"[!-~]*")  # visible ASCII, RFC 5234, B.1
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.6.2
 _OWN_PATHS: Final = frozenset({"/healthz", "/readyz", "/fairlead.js"})
-_FRAMING: Final = frozenset(
-    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+NOT_SETTABLE: Final = frozenset(
+    {
+        "accept-encoding",  # always identity: an answer is never inflated
+        "connection",
+        "content-length",
+        "expect",
+        "host",  # from the URL; the client's goes into X-Forwarded-Host
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-fairlead-signature",
+    }
 )
+"""Headers of an ask that belong to its connection or to the gateway itself, in lower case; with them all that begin
+with ``sec-websocket-``."""
+
+
+def _host(value: str) -> None:
+    if not value:
+        raise ValueError('must not be empty; "0.0.0.0" is every IPv4 address of this machine, "::" every IPv6 one')
+    try:
+        value.encode("idna")  # as the system's resolver will have it
+    except UnicodeError:
+        possible = False
+    else:
+        possible = value.isprintable() and not set(value) & set(" /@[]")
+    if not possible:
+        raise ValueError(f"neither an address nor the name of a host: {value!r}")
+
+
+def _file(value: str) -> None:
+    if "\0" in value:
+        raise ValueError("a file's name holds no NUL")
 
 
 def _url(value: str) -> None:
+    if not value:
+        raise ValueError("missing; set it in the file, as FAIRLEAD_UPSTREAM__URL or with --upstream")
     if not _VISIBLE.fullmatch(value):
         raise ValueError("must be visible ASCII: percent-encode the path, write the host in punycode")
     try:
@@ -48,6 +83,7 @@ def _url(value: str) -> None:
         raise ValueError(f"must be an http:// or https:// URL with a host, not {value!r}")
     if "#" in value:
         raise ValueError(f"must have no fragment: {value!r}")
+    _host(parts.hostname)
 
 
 def _origin(value: str) -> None:
@@ -67,13 +103,16 @@ def _network(value: str) -> None:
 def _path(value: str) -> None:
     if not value.startswith("/") or not _VISIBLE.fullmatch(value) or "?" in value or "#" in value:
         raise ValueError(f'must begin with "/" and be visible ASCII without "?" and "#", not {value!r}')
-    if value in _OWN_PATHS:
+    if value.rstrip("/") in _OWN_PATHS:
         raise ValueError(f"{value} is taken by the gateway itself")
 
 
 def _keys(values: tuple[str, ...]) -> None:
     if not values:
-        raise ValueError(f"no key, and without one nobody may trigger; {MAKE_A_KEY}")
+        raise ValueError(
+            f"no key, and without one nobody may trigger; {MAKE_A_KEY}, "
+            "and set it as FAIRLEAD_API__KEYS or in [api] keys"
+        )
     for number, value in enumerate(values, 1):
         if len(value) < KEY_LENGTH or not _VISIBLE.fullmatch(value):
             raise ValueError(f"key {number} is not {KEY_LENGTH} or more characters of visible ASCII; {MAKE_A_KEY}")
@@ -99,8 +138,8 @@ def _headers(table: Mapping[str, Header]) -> None:
     for name, entry in table.items():
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} is not a header name")
-        if name.lower() in _FRAMING:
-            raise ValueError(f"{name} belongs to the connection and cannot be set")
+        if name.lower() in NOT_SETTABLE or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"{name} belongs to the connection or to the gateway and cannot be set")
         if name.lower() in seen:
             raise ValueError(f"{name} is there twice; upper and lower case are alike")
         seen.add(name.lower())
@@ -126,6 +165,8 @@ def _header(name: str, entry: Mapping[str, str]) -> None:
 
 
 Port = Annotated[int, within(0, 65_535)]
+Host = Annotated[str, _host]
+File = Annotated[str, _file]
 Url = Annotated[str, _url]
 
 
@@ -146,16 +187,16 @@ class ServerSettings(Section, frozen=True):
         keyfile: Its private key; not needed if certfile holds it.
     """
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8100
-    uds: str = ""
+    uds: File = ""
     path: Annotated[str, _path] = "/ws/"
     allowed_origins: Annotated[tuple[str, ...], each(_origin)] = ()
     require_origin: bool = False
     trusted_proxies: Annotated[tuple[str, ...], each(_network)] = ()
     refuse: Literal["close", "http"] = "close"
-    certfile: str = ""
-    keyfile: str = ""
+    certfile: File = ""
+    keyfile: File = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,8 +224,8 @@ class UpstreamSettings(Section, frozen=True):
         headers: Changes to what is forwarded: a header's name with where its value comes from, or false.
     """
 
-    url: Url
-    uds: str = ""
+    url: Url = ""
+    uds: File = ""
     connect_timeout: Annotated[float, within(0.01, _DAY)] = 1.0
     timeout: Annotated[float, within(0.01, _DAY)] = 3.0
     answer_size: Annotated[int, within(1, 1024 * MIB)] = 1 * MIB
@@ -192,9 +233,9 @@ class UpstreamSettings(Section, frozen=True):
     wait: Annotated[float, within(0, _DAY)] = 10.0
     waiting: Annotated[int, within(0, 1_000_000)] = 20_000
     secret: Annotated[str, _secret, SECRET] = ""
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+    ca_file: File = ""
+    cert_file: File = ""
+    key_file: File = ""
     grace: Annotated[float, within(0, 30 * _DAY)] = 300.0
     headers: Annotated[Mapping[str, Header], _headers, SECRET] = {}
 
@@ -218,9 +259,9 @@ class ApiSettings(Section, frozen=True):
         idempotency_keys: How many are remembered at most.
     """
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8101
-    uds: str = ""
+    uds: File = ""
     keys: Annotated[tuple[str, ...], _keys, SECRET] = ()
     body_size: Annotated[int, within(1, 1024 * MIB)] = 1 * MIB
     body_timeout: Annotated[float, within(0.01, _DAY)] = 10.0
@@ -267,7 +308,9 @@ class GatewaySettings(Section, frozen=True, kw_only=True):
 
 def _check_limits(limits: Limits) -> None:
     for field in dataclasses.fields(limits):
-        value: float | None = getattr(limits, field.name)
+        value: float | str | None = getattr(limits, field.name)
+        if isinstance(value, str):
+            continue  # its type says all
         try:
             if isinstance(value, float):
                 within(0 if field.name.startswith("drain_") else 0.1, _DAY)(value)
@@ -278,5 +321,5 @@ def _check_limits(limits: Limits) -> None:
     if limits.ping_timeout <= limits.ping_after:
         raise SettingsError("limits.ping_timeout: must be longer than limits.ping_after, or no ping is ever sent")
     for name in ("outbox_low", "burst_size"):
-        if getattr(limits, name) > limits.outbox_size:
-            raise SettingsError(f"limits.{name}: must not be more than limits.outbox_size")
+        if getattr(limits, name) > limits.outbox_limit:
+            raise SettingsError(f"limits.{name}: must not be more than limits.outbox_limit")
