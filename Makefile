@@ -1,26 +1,33 @@
-# Everything here works from a fresh checkout with only python3, its venv module and make.
+# Everything here works from a fresh checkout with only python3, its venv module, make and access to PyPI.
 PYTHON ?= python3
 BIN = .venv/bin
-CODE = $(wildcard src tests examples benchmarks)
+CODE = $(wildcard src tests examples benchmarks conformance)
+ARGS =
 
-.PHONY: demo test check bench format clean
+.PHONY: help demo test check conformance bench format clean
 
-demo: .venv/demo.done
-	$(BIN)/python examples/django_api/run.py
+help:                              ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-test: .venv/test.done
-	$(BIN)/pytest
+demo: .venv/demo.done              ## run a chat made of Django and the gateway; ARGS="--port 9000" and other flags
+	$(BIN)/python examples/django_api/run.py $(ARGS)
 
-check: .venv/test.done
+test: .venv/test.done              ## run all tests, with real processes and a real browser
+	$(BIN)/pytest $(ARGS)
+
+check: .venv/test.done             ## format, lint, types, layers and unit tests, in under a minute
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow and not browser" --ignore tests/e2e
 
-bench: .venv/bench.done
-	for each in fanout echo idle_memory handshake; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+conformance: .venv/test.done       ## RFC 6455 and hostile clients: half an hour; CONFORMANCE=--ci three minutes
+	$(BIN)/python -m conformance $(CONFORMANCE)
 
-format: .venv/test.done
+bench: .venv/bench.done            ## server CPU per operation, beside other servers; ARGS=--quick for a first look
+	for each in fanout echo idle_memory handshake; do $(BIN)/python benchmarks/$$each.py $(ARGS) || exit 1; done
+
+format: .venv/test.done            ## format, and mend what the linter can
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
@@ -30,5 +37,5 @@ format: .venv/test.done
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
-clean:
+clean:                             ## remove what the others made
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis

@@ -1,16 +1,14 @@
-"""An HTTP API that has never heard of WebSockets. It stands for yours, in whatever language that is written.
-
-GET /bootstrap   what the gateway asks about every client      POST /messages   say something in a room
-DELETE /session  log out
-"""
+"""An HTTP API that has never heard of WebSockets; it stands for yours, in any language. GET /bootstrap is what the
+gateway asks about every client, POST /messages says something in a room, DELETE /session logs out."""
 
 import json
 import os
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
 
 GATEWAY = os.environ.get("GATEWAY_API", "http://127.0.0.1:8101")
-KEY = os.environ["FAIRLEAD_API__KEYS"]
+KEY = os.environ.get("FAIRLEAD_API__KEYS") or sys.exit("api.py: set FAIRLEAD_API__KEYS to the key that the gateway has")
 SESSIONS = {"token-of-ada": "ada", "token-of-grace": "grace"}
 ROOMS = {"ada": ["news", {"crew": 1}], "grace": ["news"]}
 
@@ -42,11 +40,15 @@ class Api(BaseHTTPRequestHandler):
         self.answer(200, {"user": {"id": user}, "allowed_rooms": ROOMS[user]})
 
     def do_POST(self) -> None:
-        said = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
         user = SESSIONS.get(self.token())
-        if self.path != "/messages" or said["room"] not in ROOMS.get(user or "", []):
+        try:
+            said = {**json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0)))), "from": user}
+            room = said["room"]
+        except (ValueError, TypeError, KeyError):
+            return self.answer(400, {"error": 'say it as {"room": ROOM, "text": TEXT}'})
+        if self.path != "/messages" or room not in ROOMS.get(user or "", []):
             return self.answer(404, {"error": "no such room"})
-        self.answer(201, tell_gateway("/trigger/", {"rooms": [said["room"]], "data": {"from": user, **said}}))
+        self.answer(201, tell_gateway("/trigger/", {"rooms": [room], "data": said}))
 
     def do_DELETE(self) -> None:
         user = SESSIONS.pop(self.token(), None)  # first the session, then the sockets: they come back once and ask

@@ -32,10 +32,13 @@ STOP_TIMEOUT = 15.0
 def main() -> int:
     options = parse(sys.argv[1:])
     stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup: it shall outlive its terminal
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         signal.signal(number, lambda number, _: stopped.append(number))
     try:
-        check_ports([options.port, options.gateway_port, options.api_port])
+        check_ports({"--port": options.port, "--gateway-port": options.gateway_port, "--api-port": options.api_port})
         environ = environment(options)
         fill_database(environ)
         run(commands(options), environ, options, stopped)
@@ -58,15 +61,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check_ports(ports: Sequence[int]) -> None:
-    for port in ports:
+def check_ports(ports: Mapping[str, int]) -> None:
+    for flag, port in ports.items():
         with socket.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind((HOST, port))
             except OSError as exc:
-                flags = "--port, --gateway-port and --api-port choose others"
-                raise DemoError(f"port {port} cannot be used ({exc.strerror}); {flags}") from None
+                other = f'python examples/django_api/run.py {flag} PORT, or make demo ARGS="{flag} PORT"'
+                raise DemoError(f"port {port} cannot be used ({exc.strerror}); take another: {other}") from None
 
 
 def environment(options: argparse.Namespace) -> dict[str, str]:
@@ -110,9 +113,11 @@ def fill_database(environ: Mapping[str, str]) -> None:
 
 
 def commands(options: argparse.Namespace) -> dict[str, list[str]]:
-    page = [sys.executable, "-m", "gunicorn", "project.wsgi", "--workers=2", "--threads=4", "--log-level=warning"]
+    # Without the control socket, which two runs of the demo would have in common: it is one file of the user's.
+    page = [sys.executable, "-m", "gunicorn", "project.wsgi", "--no-control-socket"]
+    page += ["--workers=2", "--threads=4", "--log-level=warning", f"--bind={HOST}:{options.port}"]
     gateway = [sys.executable, "-m", "fairlead", "gateway", "-c", str(HERE / "fairlead.toml")]
-    return {"the Django project": [*page, f"--bind={HOST}:{options.port}"], "the gateway": gateway}
+    return {"the Django project": page, "the gateway": gateway}
 
 
 def run(
