@@ -23,6 +23,9 @@ MILLION = 1_000_000
 ONE_READ = 2 * MIB
 """Bytes that one read of 256 KiB may become while it is looked at, before anything is refused."""
 
+PIPELINE = 10 * MIB
+"""Bytes that the requests of one connection may take: those in 16 KiB of input are objects at a time."""
+
 TLS_SIZE = 56 * KIB
 """Bytes that OpenSSL and the event loop need for one connection, whatever goes over it."""
 
@@ -297,7 +300,7 @@ FLOODS: tuple[Flood, ...] = (
     Flood("header lines without end", endless_lines, ONE_READ, 3.0, (431,)),
     Flood("a body without end", endless_body, ONE_READ, 3.0, (200,)),
     Flood("chunks without end", endless_chunk, ONE_READ, 3.0, (200,)),
-    Flood("pipelined requests, no answer read", pipelined, ONE_READ, None),
+    Flood("pipelined requests, no answer read", pipelined, PIPELINE, None),
     Flood("messages before the verdict", early, MIB, 1.0),
     Flood("a thousand silent connections", silent_crowd, CROWD * 8 * KIB, 5.5, clients=CROWD),
     Flood("a thousand half heads of frames", half_message_crowd, CROWD * 4 * KIB, None, clients=CROWD),

@@ -116,7 +116,9 @@ def test_raw_data_travels_as_it_stands(gateway: FakeGateway, call: Publish) -> N
     assert b'"data":{"n":1.00}' in gateway.requests[0][2]
 
 
-@pytest.mark.parametrize("failure", [(0, b""), (503, b"draining"), (502, b""), (429, b""), (200, b"<html>")])
+@pytest.mark.parametrize(
+    "failure", [(0, b""), (503, b"draining"), (502, b""), (429, b""), (408, b""), (200, b"<html>")]
+)
 def test_failure_is_tried_again_under_the_same_idempotency_key(
     gateway: FakeGateway, call: Publish, failure: tuple[int, bytes]
 ) -> None:
@@ -136,7 +138,7 @@ def test_each_call_has_its_own_idempotency_key(gateway: FakeGateway, call: Publi
 
 def test_after_three_failures_the_gateway_is_unavailable(gateway: FakeGateway, call: Publish) -> None:
     gateway.answers = [(503, b"draining\n")]
-    with pytest.raises(GatewayUnavailable, match="it answers 503 draining$"):
+    with pytest.raises(GatewayUnavailable, match="^the gateway at http://.*/trigger/ answers 503 draining$"):
         call("a", 1)
     assert len(gateway.requests) == 3
 
@@ -154,6 +156,34 @@ def test_long_text_of_a_refusal_is_cut(gateway: FakeGateway, call: Publish) -> N
     with pytest.raises(TriggerRefused) as caught:
         call("a", 1)
     assert caught.value.text == "\ufffd" + "x" * 499
+
+
+def test_an_answer_is_read_up_to_a_bound(gateway: FakeGateway, call: Publish) -> None:
+    gateway.answers = [(200, b'{"published":1,"delivered":3,"x":"' + b"x" * 8_000_000 + b'"}')]
+    with pytest.raises(GatewayUnavailable, match="is no gateway$"):
+        call("a", 1)
+
+
+async def test_of_an_endless_answer_no_more_than_the_bound_is_waited_for() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Busy\r\n\r\n" + b"x" * 200_000)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(endless, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with AsyncPublisher(url, key=KEY, tries=1) as publisher:
+            with pytest.raises(GatewayUnavailable, match="answers 503 x{500}$"):
+                await publisher.publish("a", 1)
+
+
+@pytest.mark.parametrize("answer", [b"not found\n", b""])
+def test_a_listener_without_triggers_is_perhaps_the_wrong_one(
+    gateway: FakeGateway, call: Publish, answer: bytes
+) -> None:
+    gateway.answers = [(404, answer)]
+    with pytest.raises(TriggerRefused, match="404: not found; is http://.*/trigger/ on the gateway's admin port.$"):
+        call("a", 1)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -176,7 +206,10 @@ def test_redirect_is_not_followed(gateway: FakeGateway, call: Publish) -> None:
 
 def test_nobody_there_is_unavailable(gateway: FakeGateway, call: Publish) -> None:
     gateway.server_close()
-    with pytest.raises(GatewayUnavailable, match="trigger/: .*[Rr]efused|Connect call failed"):
+    with pytest.raises(
+        GatewayUnavailable,
+        match="^cannot reach the gateway at http://.*/trigger/: .Errno .*([Rr]efused|Connect call failed)",
+    ):
         call("a", 1)
 
 

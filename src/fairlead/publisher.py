@@ -32,11 +32,11 @@ Room = str | Mapping[str, str | int | bool | None]
 
 DEFAULT_URL: Final = "http://127.0.0.1:8101"
 TIMEOUT: Final = 5.0
-"""Seconds for one try. A gateway on the same machine answers within a millisecond; this is for one far and busy."""
+"""Seconds. A gateway on the same machine answers within a millisecond; this is for one far and busy."""
 
 TRIES: Final = 3
 _FIRST_DELAY: Final = 0.1  # seconds before the second try; doubles. A restarting gateway is back within a second or so
-_TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+_TRY_AGAIN: Final = frozenset({408, 429})  # of those that refuse this very request, 4xx
 _ANSWER_SIZE: Final = 64 * 1024
 _TEXT_LENGTH: Final = 500
 
@@ -64,7 +64,7 @@ class Publisher:
     Args:
         url: The gateway's admin listener, http or https.
         key: One of its ``api.keys``.
-        timeout: Seconds for one try.
+        timeout: Seconds that the gateway may be silent: for the connection, and then before each part of its answer.
         tries: How often a call is tried; 1 or less is once.
 
     Raises:
@@ -116,7 +116,7 @@ class Publisher:
 class AsyncPublisher:
     """Publish from an event loop, over kept connections. Use it with ``async with``, or call ``close()`` at the end.
 
-    Arguments and errors are those of ``Publisher``.
+    Arguments and errors are those of ``Publisher``, but ``timeout`` holds for one try from beginning to end.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, key: str, timeout: float = TIMEOUT, tries: int = TRIES) -> None:
@@ -148,7 +148,9 @@ class AsyncPublisher:
         try:
             post = self._session.post(self._target.url, data=body, headers=headers, allow_redirects=False)
             async with post as response:
-                return response.status, await response.read()
+                return response.status, await _read(response.content)
+        except aiohttp.ClientConnectorError as exc:
+            raise self._target.unreachable(exc.os_error) from exc
         except (OSError, aiohttp.ClientError) as exc:
             raise self._target.unreachable(exc) from exc
 
@@ -193,6 +195,7 @@ class _Target:
     def headers(self) -> dict[str, str]:
         """The headers of one call, for all its tries."""
         return {
+            "Accept-Encoding": "identity",  # an answer is never inflated, so that its bound holds
             "Authorization": f"Bearer {self._key}",
             "Content-Type": "application/json",
             "Idempotency-Key": secrets.token_hex(16),
@@ -203,16 +206,28 @@ class _Target:
             try:
                 return msgspec.json.decode(body, type=Published)
             except msgspec.MsgspecError as exc:
-                raise self.unreachable("the answer is not a gateway's") from exc
+                raise GatewayUnavailable(f"what answers at {self.url} is no gateway") from exc
         if status in (401, 403):
             raise SettingsError(f"the gateway at {self.url} refuses the API key")
         text = _text(body)
+        if status == 404:
+            text = f"{text or 'not found'}; is {self.url} on the gateway's admin port?"
         if 400 <= status < 500 and status not in _TRY_AGAIN:
             raise TriggerRefused(status, text)
-        raise self.unreachable(f"it answers {status} {text}".rstrip())
+        raise GatewayUnavailable(f"the gateway at {self.url} answers {status} {text}".rstrip())
 
-    def unreachable(self, cause: object) -> GatewayUnavailable:
-        return GatewayUnavailable(f"no use of the gateway at {self.url}: {str(cause) or type(cause).__name__}")
+    def unreachable(self, cause: Exception) -> GatewayUnavailable:
+        return GatewayUnavailable(f"cannot reach the gateway at {self.url}: {str(cause) or type(cause).__name__}")
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """The answer, or as much of it as is wanted at most."""
+    import asyncio
+
+    try:
+        return await content.readexactly(_ANSWER_SIZE)
+    except asyncio.IncompleteReadError as exc:
+        return exc.partial
 
 
 def _encode(rooms: Room | Sequence[Room], data: object) -> bytes:

@@ -306,7 +306,7 @@ class _Call:
         """The entries after ``?after=``, at most ``?limit=`` of them, and the last one's name if there are more."""
         limit = self.parameter("limit") or str(PAGE)
         if not limit.isascii() or not limit.isdigit() or len(limit) > 4 or not 1 <= int(limit) <= PAGE_LIMIT:
-            raise Problem(HTTPStatus.BAD_REQUEST, f"limit is a number from 1 to {PAGE_LIMIT}")
+            raise Problem(HTTPStatus.BAD_REQUEST, f"limit must be a number from 1 to {PAGE_LIMIT}")
         after = self.parameter("after") or ""
         found = heapq.nsmallest(int(limit) + 1, (item for item in items if name(item) > after), key=name)
         shown = found[: int(limit)]
