@@ -10,7 +10,7 @@ import pytest
 from tests.serving import exchange, port, serving
 
 from fairlead.limits import Limits
-from fairlead.server.http import SLICE, HttpProtocol
+from fairlead.server.http import HELD, SLICE, HttpProtocol
 from fairlead.server.run import BACKLOG
 
 HANDSHAKE = (
@@ -307,3 +307,75 @@ async def test_a_client_that_takes_no_answers_is_dropped() -> None:
             while server.shared.connections:
                 await asyncio.sleep(0)
         writer.transport.abort()
+
+
+async def test_a_request_held_back_has_the_time_it_needs() -> None:
+    """The time that a kept connection may be idle does not run while it is answered."""
+    release = asyncio.Event()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            if scope["path"] == "/last":
+                await release.wait()
+            await Application()(scope, receive, send)
+
+    async with serving(application) as server:
+        first = b"GET /a HTTP/1.1\r\nHost: x\r\nX: " + b"f" * SLICE + b"\r\n\r\n"
+        answering = asyncio.create_task(
+            exchange(server, first + b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        )
+        while not (held := [each for each in server.shared.connections if isinstance(each, HttpProtocol)]):
+            await asyncio.sleep(0)
+        while held[0].cycle is None or held[0].cycle.scope["path"] != "/last":
+            await asyncio.sleep(0)
+        assert held[0].timeout_keep_alive_task is None
+        release.set()
+        assert (await answering).endswith(b"/last")
+
+
+async def test_what_is_held_back_is_bounded_also_if_the_application_keeps_looking() -> None:
+    async def polling(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    async with serving(polling) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000)
+        while not (held := [each for each in server.shared.connections if isinstance(each, HttpProtocol)]):
+            await asyncio.sleep(0)
+        for _ in range(2000):
+            assert len(held[0]._held) <= HELD
+            await asyncio.sleep(0)
+        writer.transport.abort()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nhello",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n",
+    ],
+)
+async def test_an_answer_is_sent_whole_however_slowly_it_is_read(tail: bytes) -> None:
+    size = 16_000_000
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+            await send({"type": "http.response.body", "body": b"x" * size})
+
+    async with serving(large) as server:
+        loop = asyncio.get_running_loop()
+        with socket.create_connection(("127.0.0.1", port(server))) as client:
+            client.setblocking(False)
+            await loop.sock_sendall(client, tail)
+            read, started = 0, loop.time()
+            while chunk := await loop.sock_recv(client, 65536):
+                read += len(chunk)
+                behind = started + read / 4_000_000 - loop.time()
+                if behind > 0:
+                    await asyncio.sleep(behind)  # four megabytes a second: this client's pace is what is tested
+    assert read > size

@@ -139,3 +139,26 @@ async def test_a_port_in_use_is_an_oserror() -> None:
         with pytest.raises(OSError, match="in use"):
             async with serving(accepting, also=[Listener(app=accepting, port=port(server))]):
                 pass
+
+
+async def test_a_second_signal_while_a_refused_client_lingers_ends_in_good_order() -> None:
+    asked = asyncio.Event()
+
+    async def undecided(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            asked.set()
+            await receive()
+
+    async with asyncio.timeout(5), serving(undecided) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        await asked.wait()
+        server.handle_exit(signal.SIGTERM, None)
+        while not any(type(each).__name__ == "Lingering" for each in server.shared.connections):
+            await asyncio.sleep(0)
+        server.handle_exit(signal.SIGTERM, None)
+    writer.close()

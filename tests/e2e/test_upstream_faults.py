@@ -185,7 +185,7 @@ async def test_an_answer_that_never_ends_is_given_up_in_time(fault: str, site: S
 
 @pytest.mark.parametrize("fault", NEVER)
 async def test_an_answer_that_never_ends_is_a_503_where_http_is_wanted(fault: str, start: Start) -> None:
-    site = await start(server={"refuse": "http"}, upstream={"timeout": 0.1})
+    site = await start(server={"refuse": "http"}, upstream={"timeout": 0.6})
     client = await witness(site)
     site.api.script(NEVER[fault])
     assert await goes_wrong(site, client, over_http=True) == UNAVAILABLE
@@ -403,7 +403,7 @@ LOST: dict[str, Answer] = {
 @pytest.mark.parametrize("fault", LOST)
 async def test_rights_stay_while_the_api_cannot_be_asked(fault: str, start: Start) -> None:
     """Both what is joined and what may be."""
-    site = await start(upstream={"timeout": 0.1})
+    site = await start(upstream={"timeout": 0.6})
     site.api.script(reply(200, {"user_id": 7, "allowed_rooms": [ROOM, OTHER]}))
     client = await witness(site)
     (connection,) = site.gateway.connections()

@@ -224,17 +224,23 @@ class Gateway:
         if isinstance(order, Disconnect) and order.connection is not None:
             one = self._connections.get(order.connection)
             return [] if one is None else [one]
+        if order.user is None:
+            return []  # nobody is meant, least of all everybody without a name
         return [each for each in self._connections.values() if each.user == order.user]
 
     def _command(self, order: Command) -> None:
-        for connection in self._meant(order):
-            match order:
-                case Disconnect():
+        meant = self._meant(order)
+        match order:
+            case Disconnect():
+                for connection in meant:
                     connection.close(order.code, order.reason)
-                case Refresh(allowed=None):
+            case Refresh(allowed=None):
+                for connection in meant:
                     self._rights.refresh(connection)
-                case Refresh():
-                    self._rights.replace(connection, self._grants(order.allowed or b"{}"))
+            case Refresh(allowed=bytes(allowed)):
+                grants = self._grants(allowed)
+                for connection in meant:
+                    self._rights.replace(connection, grants)
 
     def _grants(self, allowed: bytes) -> Grants:
         parsed = msgspec.json.decode(allowed, type=_Allowed)

@@ -49,6 +49,7 @@ def session(settings: UpstreamSettings, *, keep: bool) -> aiohttp.ClientSession:
     """
     tracing = aiohttp.TraceConfig()
     tracing.on_connection_reuseconn.append(_note_reuse)
+    tracing.on_connection_create_start.append(_note_new)
     # No limit of its own: the places are counted elsewhere. No cookies, or one user's next ask would carry another's
     # session; and nothing of the environment's (proxies, .netrc).
     return aiohttp.ClientSession(
@@ -114,6 +115,10 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
 
 async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
     context.trace_request_ctx.reused = True
+
+
+async def _note_new(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.reused = False  # a kept one was taken first, and not clean
 
 
 class _Answers(ResponseHandler):

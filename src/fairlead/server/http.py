@@ -30,6 +30,9 @@ SLICE = 4 * 1024
 """Bytes parsed at once: a request that is only a line becomes objects of thirty times its size, so a read full of them
 is parsed as far as there is somebody to answer it."""
 
+HELD = 512 * 1024
+"""Bytes that may wait behind requests that are being answered: twice what an event loop reads at once."""
+
 
 class _Refused(Exception):
     """Stops the parser: nothing after this request is looked at."""
@@ -91,7 +94,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._stopped:
             return
         if self._held:
-            self._held += data
+            self._hold(data)
             return
         self._unset_keepalive_if_required()
         begun = self._deadline is not None
@@ -124,7 +127,16 @@ class HttpProtocol(HttpToolsProtocol):
             if not self._stopped:
                 self._answer(400, "malformed request")
 
+    def _hold(self, data: bytes) -> None:
+        """More came, for an application that asks whether its client is there has the socket read: within bounds."""
+        self._held += data
+        self.flow.pause_reading()
+        if len(self._held) > HELD:
+            self._held = b""
+            self._refuse(b"")
+
     def _feed_held(self) -> None:
+        self._unset_keepalive_if_required()
         held, self._held = self._held, b""
         if not self._stopped:
             self._feed(held)
@@ -253,7 +265,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
             self._end(b"")
         else:
-            self.cycle.keep_alive = False
+            self._last = True
 
     def _end(self, response: bytes) -> None:
         self._stopped = True
@@ -270,9 +282,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if (self._last or self.cycle.more_body) and not self.pipeline and not self.transport.is_closing():
-            # The last request of the connection, or answered before its body was read, too large perhaps.
             self.server_state.total_requests += 1
-            self._end(b"")
+            if self._stopped or self.cycle.more_body:
+                self._end(b"")  # the client may be sending still
+            else:
+                self.transport.close()
+                self.pause_writing()
             return
         super().on_response_complete()
         if self.transport.is_closing():
@@ -298,3 +313,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.transport.abort()

@@ -37,6 +37,9 @@ ACCEPTS = 16
 """Connections that asyncio's own loop accepts before it looks at anything else. Out of descriptors it fails and logs so
 many times, each second: with BACKLOG, which it would take for this, thousands of times."""
 
+ANSWERED = 5.0
+"""Seconds that plain requests under way have in a drain, once the clients are gone."""
+
 ABORTED = 1.0
 """Seconds that applications have to end after their connections were dropped."""
 
@@ -183,7 +186,6 @@ class Server(uvicorn.Server):
         tls: dict[str, Any] = {"ssl": config.ssl}
         if config.ssl:
             tls["ssl_handshake_timeout"] = self._limits.head_timeout
-            tls["ssl_shutdown_timeout"] = self._limits.close_timeout
             tls["ssl_shutdown_timeout"] = LINGER  # asyncio would wait half a minute for a farewell that may never come
         if not listener.uds:
             return _deepen(
@@ -191,7 +193,7 @@ class Server(uvicorn.Server):
             )
         if _answers(listener.uds):
             # Both loops would take the path from the other server, whose clients then find nobody.
-            raise OSError(errno.EADDRINUSE, f"{listener.uds} is another server's socket")
+            raise OSError(errno.EADDRINUSE, f"{listener.uds} is another server's socket or no socket")
         server = _deepen(await self._loop.create_unix_server(factory, listener.uds, backlog=ACCEPTS, **tls))
         Path(listener.uds).chmod(0o660)
         return server
@@ -220,13 +222,13 @@ class Server(uvicorn.Server):
         self._stop_listening([public])
         for connection in list(public.shared.connections):
             if not isinstance(connection, NativeTransport):
-                connection.shutdown()  # type: ignore[attr-defined]  # what stands in this set has it
+                connection.shutdown()
         await self._drain_clients(public)
         self._stop_listening(others)
         for endpoint in others:
             for connection in list(endpoint.shared.connections):
-                connection.shutdown()  # type: ignore[attr-defined]
-        await self._until(lambda: not any(e.state.connections or e.state.tasks for e in self._endpoints), 5.0)
+                connection.shutdown()
+        await self._until(lambda: not any(e.state.connections or e.state.tasks for e in self._endpoints), ANSWERED)
         await self._abort_all()
         await self._end_lifespan()
 
@@ -281,10 +283,7 @@ class Server(uvicorn.Server):
         """Drop what is left; applications see that their client is gone, and only those that do not care are ended."""
         for endpoint in self._endpoints:
             for connection in list(endpoint.shared.connections):
-                if isinstance(connection, NativeTransport | WebSocketProtocol):
-                    connection.abort()
-                else:
-                    connection.transport.abort()  # type: ignore[attr-defined]  # uvicorn's protocols
+                connection.abort()
         tasks = [task for endpoint in self._endpoints for task in endpoint.state.tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=ABORTED)
@@ -301,12 +300,15 @@ def _deepen(server: asyncio.Server) -> asyncio.Server:
 
 
 def _answers(path: str) -> bool:
-    """Whether a server listens on a Unix socket."""
+    """Whether somebody listens on a Unix socket, or something else than a socket is there."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(path)
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except BlockingIOError:
+            pass  # its queue is full, but it is there
         return True
 
 

@@ -29,7 +29,7 @@ from fairlead.server.lingering import Lingering
 from fairlead.transports import Receiver, Transport
 from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.native import NativeTransport
-from fairlead.transports.shared import Shared, peer
+from fairlead.transports.shared import Held, Shared, peer
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.deflate import negotiate
 from fairlead.wire.opening import Opening, Refusal, judge, parse_head
@@ -39,7 +39,9 @@ logger = logging.getLogger(__name__)
 Event = MutableMapping[str, Any]
 
 INBOX = 32
-"""Messages waiting for an application that does not receive them; past it the socket is not read."""
+INBOX_SIZE = 64 * 1024
+"""Messages, and their bytes, that wait for an application that does not receive them; past it the socket is not read.
+One message is taken whatever its size, and as many as one read held besides."""
 
 
 class Stage(Enum):
@@ -60,6 +62,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque([{"type": "websocket.connect"}])
+        self._size = 0  # of what came since it was empty
         self._arrived: asyncio.Future[None] | None = None
         self._over: Event | None = None
         self.transport: Transport | None = None
@@ -70,7 +73,8 @@ class Inbox:
     def received(self, payload: str | bytes) -> None:
         kind = "text" if isinstance(payload, str) else "bytes"
         self._put({"type": "websocket.receive", kind: payload})
-        if len(self._events) >= INBOX and self.transport is not None:
+        self._size += len(payload)
+        if self.transport is not None and (len(self._events) >= INBOX or self._size >= INBOX_SIZE):
             self.transport.pause_reading()
 
     def closed(self, code: int, reason: str) -> None:
@@ -90,6 +94,7 @@ class Inbox:
             await self._arrived
         event = self._events.popleft()
         if not self._events and self.transport is not None:
+            self._size = 0
             self.transport.resume_reading()
         return event
 
@@ -134,7 +139,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._opening is None:
-            self._parse(data)
+            # Our HTTP class brings the opening itself; uvicorn's sets this protocol only after it fed the head.
+            if not self._early:
+                self._loop.call_soon(self._parse)
+            self._early += data
         elif self._stage is Stage.ASKED:
             self._early += data
             if len(self._early) > self._shared.limits.early_size:
@@ -145,10 +153,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.connections.discard(self)
-        if self._stage is not Stage.ACCEPTED:
-            self._stage = Stage.OVER
-            self._leave()
-            self._inbox.closed(CloseCode.ABNORMAL, "")
+        self._stage = Stage.OVER
+        self._leave()
+        self._inbox.closed(CloseCode.ABNORMAL, "")
 
     def _leave(self) -> None:
         if self._entered:
@@ -167,9 +174,12 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # -- the request -------------------------------------------------------------------------------------------------
 
-    def _parse(self, head: bytes) -> None:
+    def _parse(self) -> None:
+        if self._stage is not Stage.ASKED:
+            return
         assert self._transport is not None
-        parsed = parse_head(head)
+        parsed = parse_head(bytes(self._early))
+        self._early.clear()
         verdict = parsed if isinstance(parsed, Refusal) else judge(*parsed)
         if isinstance(verdict, Refusal):
             self._end(verdict.response(self._default_headers))
@@ -346,5 +356,5 @@ def drop_in(loop: asyncio.AbstractEventLoop, state: ServerState) -> Shared:
     """What the connections of a foreign server share, with the default limits; one per server."""
     shared = _drop_ins.get(state)
     if shared is None:
-        shared = _drop_ins[state] = Shared(loop, Limits(), Ticker(), cast("set[object]", state.connections))
+        shared = _drop_ins[state] = Shared(loop, Limits(), Ticker(), cast("set[Held]", state.connections))
     return shared

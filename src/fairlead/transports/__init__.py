@@ -29,7 +29,7 @@ class Transport(Protocol):
         ...
 
     async def drained(self) -> None:
-        """Wait until fewer than ``outbox_low`` bytes wait for the client; many may wait at once.
+        """While the client is congested, wait until fewer than ``outbox_low`` bytes wait for it; many may wait at once.
 
         Raises:
             Closed: The connection is closed, or was closed meanwhile.

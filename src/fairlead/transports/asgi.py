@@ -185,14 +185,15 @@ class AsgiTransport:
         """The next event that may be handed on; None if the connection is closing."""
         await self._reading.wait()
         event = asyncio.ensure_future(self._receive())
-        await asyncio.wait((event, self._outcome), return_when=asyncio.FIRST_COMPLETED)
-        if self.open:
-            await self._reading.wait()  # reading may have been paused while it came
-        if self.open:
-            return event.result()
-        event.cancel()
-        await asyncio.gather(event, return_exceptions=True)
-        return None
+        try:
+            await asyncio.wait((event, self._outcome), return_when=asyncio.FIRST_COMPLETED)
+            if self.open:
+                await self._reading.wait()  # reading may have been paused while it came
+            return event.result() if self.open else None
+        finally:
+            if not event.done():
+                event.cancel()
+                await asyncio.gather(event, return_exceptions=True)
 
     def _event(self, event: MutableMapping[str, Any], receiver: Receiver) -> None:
         if event["type"] == "websocket.receive":

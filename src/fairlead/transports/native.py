@@ -151,7 +151,7 @@ class NativeTransport(asyncio.Protocol):
         except Exception:
             self._broken()
         self._uncork()
-        if early and self._state is State.OPEN:
+        if early:
             self.data_received(early)
 
     # -- outward: the Transport seam ---------------------------------------------------------------------------------
@@ -246,7 +246,6 @@ class NativeTransport(asyncio.Protocol):
         """The client reads too slowly: what waits is dropped whole, so that 1013 is the next thing it reads."""
         waiting.outbox.clear()
         waiting.queued = 0
-        self._shared.slow_closes += 1
         self._transport.write(_close_frame(*_OUTBOX_FULL))
         self._closing(*_OUTBOX_FULL)
         self._outcome = _OUTBOX_FULL

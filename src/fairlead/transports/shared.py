@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fairlead.limits import Limits
 from fairlead.transports.ticker import Ticker
@@ -18,26 +19,36 @@ SPARE_DESCRIPTORS = 128
 Address = tuple[str, int | None]
 
 
+class Held(Protocol):
+    """A connection that a listener holds, whatever it speaks."""
+
+    def shutdown(self) -> None:
+        """The server is going: end in good order."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Shared:
     """What all connections of one listener have in common.
 
     Attributes:
-        connections: Every connection of the listener, plain HTTP included; each has ``shutdown()``.
+        connections: Every connection of the listener, plain HTTP included.
         websockets: How many of them are WebSockets or on the way to one.
         connection_limit: How many of these there may be (see ``Limits.connections``).
         descriptors: How many connections of any kind there may be: past it they are dropped unheard, so that silent
             ones never take the last descriptor.
         full: The limit was reached and has been logged; until a tenth of them has left.
-        slow_closes: Connections closed because their outbox was full.
         local: The address that connections came to, once there was one.
     """
 
     loop: asyncio.AbstractEventLoop
     limits: Limits
     ticker: Ticker
-    connections: set[object] = field(default_factory=set)
-    slow_closes: int = 0
+    connections: set[Held] = field(default_factory=set)
     full: bool = False
     local: Address | None = None
     websockets: int = 0

@@ -229,7 +229,8 @@ class InflatingReader(MessageReader):
     """Read compressed messages too, where permessage-deflate was agreed on.
 
     Such a message is judged as it is inflated, which stops at ``message_size``. Its frames may be twice as large, since
-    a client may flush often, and incompressible bytes become more.
+    a client may flush often, and incompressible bytes become more. A message that breaks two rules in the same bytes
+    fails for either, depending on how the bytes were cut: bad DEFLATE, bad UTF-8 (both 1007) or too large (1009).
 
     Args:
         inflater: The connection's.
