@@ -106,8 +106,9 @@ async def leave_nothing(api: CheapApi, *, reset: bool) -> None:
         await one_round(app, server, api, FEW, reset=reset)
         assert living() - objects == Counter()
         assert pending() - timers == Counter()
-        # The pool may still hold some of its 64 connections that the API has closed.
-        assert held(app, server) - entries < FEW // 2
+        # The pool may still hold some of its 64 connections that the API has closed, each with eight entries or so. A
+        # single entry left behind by each connection would be FEW.
+        assert held(app, server) - entries < FEW * 8 // 10
 
 
 @asynccontextmanager
