@@ -1,10 +1,11 @@
 # Everything here works from a fresh checkout with only python3, its venv module, make and access to PyPI.
 PYTHON ?= python3
 BIN = .venv/bin
-CODE = $(wildcard src tests examples benchmarks conformance)
+CODE = $(wildcard src tests examples benchmarks conformance fuzzing)
 ARGS =
+SECONDS = 60
 
-.PHONY: help demo test check conformance bench format clean
+.PHONY: help demo test check conformance fuzz bench format clean
 
 help:                              ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -21,8 +22,11 @@ check: .venv/test.done             ## format, lint, types, layers and unit tests
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow and not browser" --ignore tests/e2e
 
-conformance: .venv/test.done       ## RFC 6455 and hostile clients: half an hour; CONFORMANCE=--ci three minutes
+conformance: .venv/test.done       ## RFC 6455 and hostile clients: 15 minutes; CONFORMANCE=--ci two
 	$(BIN)/python -m conformance $(CONFORMANCE)
+
+fuzz: .venv/fuzz.done              ## each fuzzing target for SECONDS=60, or ARGS="messages --runs 10000000"
+	$(BIN)/python -m fuzzing $(or $(ARGS),--seconds $(SECONDS))
 
 bench: .venv/bench.done            ## server CPU per operation, beside other servers; ARGS=--quick for a first look
 	for each in fanout echo idle_memory handshake; do $(BIN)/python benchmarks/$$each.py $(ARGS) || exit 1; done
@@ -38,4 +42,4 @@ format: .venv/test.done            ## format, and mend what the linter can
 	touch $@
 
 clean:                             ## remove what the others made
-	rm -rf .venv .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .fuzzing .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,8 @@ from fairlead.wire.extensions import Extension, parse_extensions
         ([b"x;a=1, x"], [("x", ("a", "1")), ("x",)]),
         ([b" \tx \t;\ta \t= \t1\t, y "], [("x", ("a", "1")), ("y",)]),
         ([b'x; a="10"; b = "z"'], [("x", ("a", "10"), ("b", "z"))]),
+        # A legal one that groups in possessive repeats cannot read: re of Python 3.11.7 raises SystemError.
+        ([b'x; a=b; c="d"'], [("x", ("a", "b"), ("c", "d"))]),
         ([rb'x; a="\1\0"'], [("x", ("a", "10"))]),
         ([b"x, y", b"z"], [("x",), ("y",), ("z",)]),
         ([b",,x , ,y,", b"", b" "], [("x",), ("y",)]),
