@@ -1,7 +1,8 @@
 """Echo of a 64-byte text: server CPU per message, one frame per read and 32 frames per segment.
 
 Twenty connections. "One at a time": each sends its next message when it has got back the last one. "32 per segment":
-each sends 32 frames with one write and waits for all of them.
+each sends 32 frames with one write and waits for all of them. "fairlead" is a receiver on the bare transport, "fairlead
+handler" an ``async for`` in a route of an App.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ from harness import Subject, Target, compare, options, script
 CONNECTIONS = 20
 SEGMENT = 32
 SIZE = 64
+TARGETS = [
+    Target("fairlead", 0.8, "aiohttp"),
+    Target("fairlead handler", 0.95, "aiohttp"),
+    Target("fairlead handler", 0.65, "uvicorn+starlette"),
+]
+TARGETS_TOGETHER = [Target("fairlead", 0.8, "aiohttp"), Target("fairlead handler", 0.4, "aiohttp")]
 SYSTEMS = {
     "fairlead": ("ours.py", ("fairlead",)),
+    "fairlead handler": ("handlers.py", ("fairlead",)),
     "aiohttp": ("peers/with_aiohttp.py", ("aiohttp",)),
     "websockets": ("peers/with_websockets.py", ("websockets",)),
     "picows": ("peers/with_picows.py 4096", ("picows",)),
@@ -61,7 +69,10 @@ def verify(streams: Sequence[bytes], sent: Sequence[list[bytes]], rounds: int) -
 def main() -> None:
     """Compare everything, both ways."""
     quick, repeats = options(__doc__, quick=2, full=5)
-    for title, together, rounds in (("one at a time", 1, 2000), (f"{SEGMENT} per segment", SEGMENT, 200)):
+    for title, together, rounds, targets in (
+        ("one at a time", 1, 2000, TARGETS),
+        (f"{SEGMENT} per segment", SEGMENT, 200, TARGETS_TOGETHER),
+    ):
         rounds = rounds // 4 if quick else rounds
         count = CONNECTIONS * together * rounds
         compare(
@@ -72,7 +83,7 @@ def main() -> None:
                 for system, (path, packages) in SYSTEMS.items()
             ],
             repeats,
-            [Target("fairlead", 0.8, "aiohttp")],
+            targets,
         )
 
 

@@ -1,7 +1,8 @@
 """Memory that 10,000 idle connections hold in the server: growth of its PSS per connection, kernel buffers apart.
 
 Ours: the real gateway. Every client came with a 300-byte Cookie of its own, got ten grants that are its own strings,
-an expiry after which the API will be asked again, and has one subscription. The peers keep nothing but the connection.
+an expiry after which the API will be asked again, and has one subscription. "fairlead handler" is an ``async for`` in a
+route of an App. It and the peers keep nothing but the connection.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import time
 from clients import Crowd, Undelivered, text, upgrade
 from harness import Server, Subject, Target, compare, gateway, options, script
 
-PEERS = {
+OTHERS = {
+    "fairlead handler": ("handlers.py", ("fairlead",)),
     "websockets": ("peers/with_websockets.py", ("websockets",)),
     "aiohttp": ("peers/with_aiohttp.py", ("aiohttp",)),
     "picows": ("peers/with_picows.py 256", ("picows",)),
     "uvicorn+starlette": ("peers/with_starlette.py", ("uvicorn", "starlette")),
 }
+TARGETS = [Target("fairlead gateway", 5.0), Target("fairlead handler", 8.0)]
 WARM_UP = 200
 SETTLE = 2.0
 """Seconds without work before memory is read: longer than one tick of any timer that would release something."""
@@ -63,8 +66,8 @@ def measure_gateway(api: Server, count: int) -> float:
     return used
 
 
-def measure_peer(name: str, count: int) -> float:
-    """One repeat on a fresh server of a peer."""
+def measure(name: str, count: int) -> float:
+    """One repeat on any other fresh server."""
     with script(name) as server:
         crowd = Crowd(server.port)
         used = growth(server, crowd, count, subscribed=False)
@@ -78,10 +81,10 @@ def main() -> None:
     count = 2000 if quick else 10_000
     with script("api.py") as api:
         subjects = [Subject("fairlead gateway", ["fairlead"], functools.partial(measure_gateway, api, count))]
-        for name, (path, packages) in PEERS.items():
-            subjects.append(Subject(name, packages, functools.partial(measure_peer, path, count)))
+        for name, (path, packages) in OTHERS.items():
+            subjects.append(Subject(name, packages, functools.partial(measure, path, count)))
         title = f"idle memory, {count} connections, all open"
-        compare(title, "KiB PSS/connection", subjects, repeats, [Target("fairlead gateway", 5.0)])
+        compare(title, "KiB PSS/connection", subjects, repeats, TARGETS)
 
 
 if __name__ == "__main__":

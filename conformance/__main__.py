@@ -2,7 +2,7 @@
 
     python -m conformance --ci
 
-Without an option it takes about a quarter of an hour, nearly all of it Autobahn's own; with --ci under three minutes.
+Without an option it takes about a quarter of an hour, nearly all of it Autobahn's own; with --ci three minutes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from conformance import abuse, autobahn, handshake
+from conformance import abuse, autobahn, handshake, uvicorn_suite
 from conformance.setups import SETUPS
 
 FULL: Sequence[tuple[Callable[[Sequence[str]], int], Sequence[str]]] = (
     (handshake.main, ()),
+    (uvicorn_suite.main, ()),
     (abuse.main, [word for setup in abuse.CHOICES for word in ("--setup", setup)]),
     (autobahn.main, ["--fast", *(word for setup in SETUPS for word in ("--setup", setup))]),
     (autobahn.main, ["--setup", "uvloop", "--compression", "own"]),
@@ -24,6 +25,7 @@ FULL: Sequence[tuple[Callable[[Sequence[str]], int], Sequence[str]]] = (
 )
 CI: Sequence[tuple[Callable[[Sequence[str]], int], Sequence[str]]] = (
     (handshake.main, ()),
+    (uvicorn_suite.main, ()),
     (abuse.main, ["--setup", "uvloop", "--setup", "tls"]),
     (autobahn.main, ["--fast", "--setup", "uvloop", "--setup", "tls"]),
 )

@@ -3,8 +3,9 @@
     python -m conformance.echo_server --port 9001 --limit message_size=33554432
 
 Every WebSocket path echoes natively, but for /push, which sends without being asked, /leave, which closes at once, and
-/undecided, which never answers the handshake. Over HTTP, /scope tells what the server made of the request, /executed
-how often /smuggled was asked for, and any other path answers with its own name without reading a body.
+/undecided, which never answers the handshake; a page of another origin gets a 403. Over HTTP, /scope tells what the
+server made of the request, /executed how often /smuggled was asked for, and any other path answers with its own name
+without reading a body.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from fairlead.handshake import Request, origin_fault
 from fairlead.limits import Limits
 from fairlead.message import Message
 from fairlead.server import run
 from fairlead.transports import Transport
-from fairlead.transports.asgi import Receive, Scope, Send, accept
+from fairlead.transports.asgi import Receive, Scope, Send, accept, refuse
 
 PUSH_SIZE = 8192
 PUSH_INTERVAL = 0.001
@@ -92,6 +94,8 @@ class Application:
         await receive()
         if scope["path"] == "/undecided":
             await receive()
+        elif origin_fault(Request(scope)):
+            await refuse(scope, send, 403, b"origin not allowed\n")
         else:
             await accept(scope, receive, send, ROUTES.get(scope["path"], Echo)())
 

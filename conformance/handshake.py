@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from operator import attrgetter
 
-from conformance.handshake_cases import CASES, NAMES, NO_ANSWER, SMUGGLED, Case
+from conformance.case import NAMES, NO_ANSWER, SMUGGLED, Case
+from conformance.handshake_cases import CASES
 from conformance.setups import SETUPS, Address, NotRun, Running, serving
 
 PATIENCE = 4.0
@@ -165,10 +166,19 @@ class Conversation:
             outcome.differs.append(f"{self._said()}, not {self._case.ours}")
         if response is not None and response.status == 101:
             outcome.broken += judge_acceptance(response, self._request)
+            self._judge_headers(response)
             await self._use(reader, writer)
         elif response is not None and not self._proxied:
             await self._read(reader, lambda: False)
             self._judge_refusal(response)
+
+    def _judge_headers(self, response: Response) -> None:
+        """What the case says of a 101's headers: a server may do without an extension, but not agree to a bad offer."""
+        case, outcome = self._case, self._outcome
+        missing = [name for name in case.wants if not response.values(name.lower().encode())]
+        outcome.differs += [f"the response has no {name}" for name in missing]
+        unasked = [name for name in case.lacks if response.values(name.lower().encode())]
+        outcome.broken += [f"the response has {name}" for name in unasked]
 
     def _said(self) -> str:
         if self._outcome.status == NO_ANSWER and self._received:
@@ -329,7 +339,7 @@ def export(cases: Iterable[Case]) -> None:
     """Print the table as JSON, one object for each case; a character of ``request`` is a byte."""
     for case in cases:
         row = {"name": case.name, "rule": case.rule, "must": case.must, "legal": NAMES[case.legal], "ours": case.ours}
-        row |= {"wants": case.wants, "proxied": case.proxied, "request": case.request}
+        row |= {"wants": case.wants, "lacks": case.lacks, "proxied": case.proxied, "request": case.request}
         print(json.dumps(row))
 
 

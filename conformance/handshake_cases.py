@@ -1,8 +1,9 @@
 """The opening handshake as a table: what a client may send, what the standards allow in answer, what Fairlead answers.
 
-Nothing here knows a particular server. ``python -m conformance.handshake --export`` prints the table as JSON, for
-programs in other languages. In every request ``{host}`` stands for the server's own Host value and ``{path}`` for a
-path where it accepts WebSockets; all else is sent as it stands, each character being one byte (ISO 8859-1).
+Nothing here or in ``believed_cases`` knows a particular server. ``python -m conformance.handshake --export`` prints the
+table as JSON, for programs in other languages. In every request ``{host}`` stands for the server's own Host value and
+``{path}`` for a path where it accepts WebSockets; all else is sent as it stands, each character being one byte (ISO
+8859-1).
 
 A case is a MUST where the standards leave one outcome, and a policy where they leave several: then ``legal`` holds all
 of them and ``ours`` is this project's choice.
@@ -10,95 +11,23 @@ of them and ``ours`` is this project's choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, 1.3
-NO_ANSWER = 0
-"""A status: the connection was ended without an answer."""
-
-ACCEPT = frozenset({101})
-REFUSE = frozenset(range(400, 600))
-PLAIN = frozenset(range(200, 600))
-"""Not a WebSocket: refused, or answered as the plain HTTP request that it also is."""
-ANY = ACCEPT | REFUSE
-BAD = frozenset({400})
-"""The standards name the status."""
-DROP = REFUSE | {NO_ANSWER}
-"""Not HTTP, so an answer is a courtesy (RFC 9112, 2.2: SHOULD be a 400 and the end of the connection)."""
-LENIENT = ANY | DROP
-"""Not HTTP either, but a reader may make allowances."""
-
-NAMES = {
-    ACCEPT: "101",
-    REFUSE: "4xx 5xx",
-    PLAIN: "2xx-5xx",
-    ANY: "101 4xx 5xx",
-    BAD: "400",
-    DROP: "4xx 5xx or none",
-    LENIENT: "101 4xx 5xx or none",
-    PLAIN | DROP: "2xx-5xx or none",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One request and its answers.
-
-    Attributes:
-        name: Unique.
-        rule: Where it is laid down: RFC and section, or what the policy guards against.
-        legal: Statuses that the standards allow.
-        ours: The one that Fairlead answers with.
-        request: The head with what belongs to it, with its two placeholders.
-        wants: Header names that the answer must have.
-        proxied: Whether the request reaches a server behind a reverse proxy as it is.
-    """
-
-    name: str
-    rule: str
-    legal: frozenset[int]
-    ours: int
-    request: str
-    wants: tuple[str, ...] = ()
-    proxied: bool = False
-
-    @property
-    def must(self) -> bool:
-        """Whether the standards decide between acceptance and refusal."""
-        return not (self.legal & ACCEPT and self.legal & REFUSE)
-
-
-Changes = Mapping[str, str | Sequence[str] | None]
-
-
-def ask(changes: Changes | None = None, *, line: str = "GET {path} HTTP/1.1", extra: str = "", body: str = "") -> str:
-    """A good request with changes.
-
-    Args:
-        changes: Values by header name: in place of the good one, or behind it all; a list makes several lines, None
-            takes the header away.
-        line: The request line.
-        extra: More lines as they stand, each with its end.
-        body: What follows the head.
-    """
-    fields: dict[str, str | Sequence[str] | None] = {
-        "Host": "{host}",
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Key": KEY,
-        "Sec-WebSocket-Version": "13",
-    }
-    fields.update(changes or {})
-    lines = [line]
-    for name, value in fields.items():
-        values = [value] if isinstance(value, str) else value or []
-        lines += [f"{name}: {each}" for each in values]
-    return "\r\n".join(lines) + "\r\n" + extra + "\r\n" + body
-
-
-SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: {host}\r\n\r\n"
-"""What must never be executed."""
+from conformance.believed_cases import believed
+from conformance.case import (
+    ACCEPT,
+    ANY,
+    BAD,
+    DROP,
+    KEY,
+    LENIENT,
+    PLAIN,
+    REFUSE,
+    SMUGGLED,
+    Case,
+    Changes,
+    ask,
+)
 
 
 def _good() -> Iterator[Case]:
@@ -185,11 +114,55 @@ def _lists() -> Iterator[Case]:
         yield Case(
             name=f"extensions {value}", rule="RFC 6455, 9.1", legal=ACCEPT, ours=101, request=request, proxied=True
         )
+    yield from _offers()
     request = ask({"Sec-WebSocket-Extensions": ["x-a", "x-b; c"]})
     yield Case(name="extensions over lines", rule="RFC 6455, 9.1", legal=ACCEPT, ours=101, request=request)
-    for value in ("x-a;", "; b", "x-a; =c", "x-a; b=", "x a", 'x-a; b="c d"', 'x-a; b="c', "x-a; b=c=d", "x/a", ","):
+    bad = ["x-a;", "; b", "x-a; =c", "x-a; b=", "x a", 'x-a; b="c d"', 'x-a; b="c', "x-a; b=c=d", "x/a", ","]
+    bad += [f"permessage-deflate; client_max_window_bits={value}" for value in ('""', '"1 0"', '"10,11"', '"10')]
+    bad += [f"permessage-deflate; client_max_window_bits={value}" for value in ('"10"1', '10"', '"1\x00"', "\xb2")]
+    for value in bad:
         request = ask({"Sec-WebSocket-Extensions": value})
         yield Case(name=f"extensions {value}", rule="RFC 6455, 9.1", legal=REFUSE, ours=400, request=request)
+
+
+def _offers() -> Iterator[Case]:
+    """Compression (RFC 7692, 7.1): a good offer may be accepted, a bad one leaves the connection uncompressed."""
+
+    def offer(parameters: str, rule: str, *, good: bool) -> Case:
+        header = "Sec-WebSocket-Extensions"
+        value = f"permessage-deflate; {parameters}"
+        wants, lacks = ((header,), ()) if good else ((), (header,))
+        request = ask({header: value})
+        return Case(
+            name=f"the offer {parameters[:80]}",
+            rule=rule,
+            legal=ACCEPT,
+            ours=101,
+            request=request,
+            wants=wants,
+            lacks=lacks,
+            proxied=True,
+        )
+
+    quoted = "RFC 6455, 9.1: a quoted token is that token"
+    yield offer('server_max_window_bits=12; client_max_window_bits="10"', quoted, good=True)
+    yield offer('server_max_window_bits="8"', quoted, good=True)
+    yield offer('client_max_window_bits="1\\0"', "RFC 6455, 9.1: after unescaping", good=True)
+    bits = "RFC 7692, 7.1.2: 8 to 15, without leading zeroes"
+    for value in ("8", "9", "15"):
+        yield offer(f"server_max_window_bits={value}", bits, good=True)
+        yield offer(f"client_max_window_bits={value}", bits, good=True)
+    for value in ("0", "7", "16", "08", "010", "+9", "-8", "8.0", "x", "'10", '"7"', '"08"', "9" * 400):
+        yield offer(f"server_max_window_bits={value}", bits, good=False)
+        yield offer(f"client_max_window_bits={value}", bits, good=False)
+    yield offer("server_max_window_bits", "RFC 7692, 7.1.2.1: it has a value", good=False)
+    for name in ("server_no_context_takeover", "client_no_context_takeover"):
+        yield offer(name, "RFC 7692, 7.1.1", good=True)
+        yield offer(f"{name}=1", "RFC 7692, 7.1.1: it has no value", good=False)
+    yield offer("client_max_window_bits; client_max_window_bits", "RFC 7692, 7.1: the same name twice", good=False)
+    yield offer("unknown", "RFC 7692, 7.1: not defined", good=False)
+    second = "server_max_window_bits=7, permessage-deflate; server_max_window_bits=9"
+    yield offer(second, "RFC 7692, 5: the next offer", good=True)
 
 
 def _real() -> Iterator[Case]:
@@ -580,35 +553,6 @@ def _lines() -> Iterator[Case]:
     yield lines("three empty lines in front", "RFC 9112, 2.2", "\r\n" * 3 + ask(), ours=101)
 
 
-HIDDEN = {
-    "VT": "\x0b",
-    "FF": "\x0c",
-    "FS": "\x1c",
-    "GS": "\x1d",
-    "RS": "\x1e",
-    "NEL": "\x85",
-    "NEL in UTF-8": "\xc2\x85",
-    "U+2028": "\xe2\x80\xa8",
-    "CR": "\r",
-    "NUL": "\x00",
-}
-"""What some languages' functions take for the end of a line. HTTP does not (RFC 9112, 2.2)."""
-
-
-def _hidden() -> Iterator[Case]:
-    """A header that is there only for whoever splits lines at the wrong bytes."""
-    rule = "RFC 9112, 2.2 and RFC 9110, 5.5: not the end of a line"
-    for name, byte in HIDDEN.items():
-        request = ask({"Sec-WebSocket-Key": None, "X-Custom": f"a{byte}Sec-WebSocket-Key: {KEY}"})
-        yield Case(name=f"a key behind {name}", rule=rule, legal=DROP, ours=400, request=request)
-        request = ask({"Connection": None, "X-Custom": f"a{byte}Connection: Upgrade"})
-        ours = 426 if name == "U+2028" else 400
-        yield Case(name=f"Connection behind {name}", rule=rule, legal=PLAIN | DROP, ours=ours, request=request)
-        request = ask({"X-Custom": f"a{byte}Transfer-Encoding: chunked"})
-        ours = 101 if name == "U+2028" else 400
-        yield Case(name=f"a transfer coding behind {name}", rule=rule, legal=LENIENT, ours=ours, request=request)
-
-
 def _bodies() -> Iterator[Case]:
     """A request that claims a body: where it ends, two programs could disagree."""
 
@@ -701,7 +645,7 @@ CASES: tuple[Case, ...] = (
     *_keys(),
     *_versions(),
     *_lines(),
-    *_hidden(),
+    *believed(),
     *_bodies(),
     *_sizes(),
     *_strangers(),

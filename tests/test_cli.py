@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -20,9 +19,6 @@ import pytest
 from fairlead import __version__
 from fairlead.cli import main
 from fairlead.cli.demo_api import PEOPLE, DemoApi
-from fairlead.cli.listening import listening
-from fairlead.errors import UsageError
-from fairlead.gateway.settings import ApiSettings, GatewaySettings, UpstreamSettings
 from fairlead.publisher import Publisher
 
 KEY = "0123456789abcdef"
@@ -72,7 +68,7 @@ def test_version(run: Run) -> None:
 def test_without_a_command_it_says_what_there_is(run: Run) -> None:
     status, out, _ = run()
     assert status == 0
-    assert all(command in out for command in ("gateway", "check", "publish", "demo"))
+    assert all(command in out for command in ("new", "run", "routes", "gateway", "check", "publish", "demo"))
 
 
 def test_no_line_of_the_list_of_commands_is_cut(run: Run) -> None:
@@ -80,7 +76,7 @@ def test_no_line_of_the_list_of_commands_is_cut(run: Run) -> None:
     assert "..." not in out.partition("Commands:")[2]
 
 
-@pytest.mark.parametrize("command", ["gateway", "check", "publish", "demo"])
+@pytest.mark.parametrize("command", ["new", "run", "routes", "gateway", "check", "publish", "demo"])
 def test_options_say_what_they_take_in_words(run: Run, command: str) -> None:
     _, out, _ = run(command, "--help")
     assert not re.search(r"^ +-[^[]* <", out, re.MULTILINE)
@@ -174,48 +170,6 @@ def test_gateway_without_settings_names_what_it_needs(run: Run) -> None:
     assert status == 1
     assert err.startswith("fairlead: upstream.url: missing; ")
     assert "--upstream" in err
-
-
-SETTINGS = GatewaySettings(upstream=UpstreamSettings(url="http://api/"), api=ApiSettings(keys=(KEY,)))
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (
-            OSError(errno.EADDRINUSE, "error while attempting to bind on address ('::1', 81, 0, 0): address in use"),
-            "cannot listen on [::1]:81: address in use",
-        ),
-        (
-            OSError(1, "error while attempting to bind on address ('127.0.0.1', 81): [errno 98] address in use"),
-            "cannot listen on 127.0.0.1:81: address in use",
-        ),
-        (PermissionError(errno.EACCES, "Permission denied"), "cannot listen: permission denied"),
-        (OSError(errno.EADDRINUSE, "Address '/S' is already in use"), "cannot listen: address '/S' is already in use"),
-    ],
-)
-def test_address_that_cannot_be_bound_is_named(error: OSError, text: str) -> None:
-    def fail(settings: GatewaySettings) -> int:
-        raise error
-
-    with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
-        listening(fail, SETTINGS)
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.EMFILE, "Too many open files"), PermissionError(errno.EACCES, "Permission denied", "/x")]
-)
-def test_other_faults_of_the_system_do_not_pass_for_an_address(error: OSError) -> None:
-    def fail(settings: GatewaySettings) -> int:
-        raise error
-
-    with pytest.raises(OSError) as caught:
-        listening(fail, SETTINGS)
-    assert caught.value is error
-
-
-def test_status_of_the_server_is_that_of_the_command() -> None:
-    assert listening(lambda settings: 3, SETTINGS) == 3
 
 
 # -- publish -----------------------------------------------------------------------------------------------------------
@@ -392,6 +346,8 @@ def process(*arguments: str, **options: str) -> subprocess.Popen[str]:
     [
         ["--version"],
         ["check", "FILE"],
+        ["new", "demo", "--directory", "/none"],
+        ["run", "/none"],
         ["publish", "a", "1", "--api-key", KEY, "--url", "http://127.0.0.1:1"],
     ],
 )

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 from conformance import handshake
+from conformance.case import ACCEPT, NAMES, REFUSE, Case, ask
 from conformance.handshake import Delivery, Outcome, run_table
-from conformance.handshake_cases import ACCEPT, CASES, NAMES, REFUSE, Case, ask
+from conformance.handshake_cases import CASES
 from conformance.setups import Address
 
 
@@ -27,12 +28,16 @@ def test_every_answer_of_ours_is_a_legal_one_and_every_request_is_bytes() -> Non
 
 
 GOOD = Case(name="good", rule="-", legal=ACCEPT, ours=101, request=ask())
+OFFER = ask({"Sec-WebSocket-Extensions": "x"})
+OFFERED = Case(name="offered", rule="-", legal=ACCEPT, ours=101, request=OFFER, wants=("Sec-WebSocket-Extensions",))
+DECLINED = Case(name="declined", rule="-", legal=ACCEPT, ours=101, request=OFFER, lacks=("Sec-WebSocket-Extensions",))
 BAD = Case(name="bad", rule="-", legal=REFUSE, ours=426, request=ask({"Upgrade": None}), wants=("Upgrade",))
 
 ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
+AGREED = ACCEPTED.replace(b"Upgr", b"Sec-WebSocket-Extensions: x\r\nUpgr", 1)
 PONG, CLOSE = b"\x8a\x05early", b"\x88\x02\x03\xe8"
 REFUSED = (
     b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: close, Upgrade\r\nContent-Length: 2\r\n\r\nno"
@@ -57,7 +62,8 @@ async def outcome(case: Case, answer: bytes, *, stays: bool = False) -> Outcome:
 
 
 async def test_a_good_answer_has_no_fault() -> None:
-    for case, answer in ((GOOD, ACCEPTED + PONG + CLOSE), (BAD, REFUSED)):
+    good = ((GOOD, ACCEPTED), (OFFERED, AGREED), (DECLINED, ACCEPTED))
+    for case, answer in (*((case, head + PONG + CLOSE) for case, head in good), (BAD, REFUSED)):
         found = await outcome(case, answer)
         assert (found.broken, found.differs) == ([], [])
 
@@ -73,6 +79,8 @@ async def test_a_good_answer_has_no_fault() -> None:
         (GOOD, ACCEPTED.replace(b"Upgr", b"Sec-WebSocket-Protocol: x\r\nUpgr", 1) + PONG + CLOSE, "was not offered"),
         (GOOD, ACCEPTED + CLOSE, "the ping was not answered"),
         (GOOD, ACCEPTED + PONG, "the close was not answered"),
+        (OFFERED, ACCEPTED + PONG + CLOSE, "the response has no Sec-WebSocket-Extensions"),
+        (DECLINED, AGREED + PONG + CLOSE, "the response has Sec-WebSocket-Extensions"),
         (BAD, ACCEPTED, "101, not 4xx 5xx"),
         (BAD, REFUSED.replace(b"426", b"400"), "400, not 426"),
         (BAD, REFUSED.replace(b"Upgrade: websocket\r\n", b""), "the response has no Upgrade"),

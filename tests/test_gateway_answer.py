@@ -51,6 +51,7 @@ def test_user_null_is_nobody_and_no_failure() -> None:
 def test_user_comes_from_user_id_of_either_form(body: object, user: object) -> None:
     answer = read(body)
     assert (answer.user, type(answer.user)) == (user, type(user))
+    assert answer.user_name == (None if user is None else str(user))
 
 
 def test_lists_and_data_are_kept_as_they_were_written() -> None:

@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.fake_api import FakeApi, hang, reply
 from tests.serving import port, serving
 from websockets.asyncio.client import connect
 
+from fairlead.errors import SettingsError
 from fairlead.gateway import app as module
 from fairlead.gateway.app import Gateway, run
 from fairlead.gateway.connection import Connection, Welcome
-from fairlead.gateway.settings import ApiSettings, GatewaySettings, UpstreamSettings
+from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings, UpstreamSettings
 from fairlead.limits import Limits
 from fairlead.rooms.names import Grants, room_key
 from fairlead.server.websocket import Disconnected
@@ -261,3 +263,10 @@ def test_run_hands_both_listeners_to_the_server_and_returns_its_status(monkeypat
     assert (handed["host"], handed["port"], handed["loop"]) == ("127.0.0.1", 8100, "asyncio")
     assert (admin.app, admin.host, admin.port) == (gateway.admin, "127.0.0.1", 8101)
     assert handed["limits"] is given.limits
+    assert handed["tls"] is None
+
+
+def test_run_refuses_a_certificate_before_it_starts_and_names_its_key() -> None:
+    given = structs.replace(settings(), server=ServerSettings(port=0, certfile="/none.pem"))
+    with pytest.raises(SettingsError, match=r"^server.certfile: cannot use /none.pem: No such file or directory$"):
+        run(given)

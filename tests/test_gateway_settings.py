@@ -8,15 +8,9 @@ from collections.abc import Mapping
 import pytest
 
 from fairlead.errors import SettingsError
-from fairlead.gateway.settings import (
-    ApiSettings,
-    BrokerSettings,
-    GatewaySettings,
-    ServerSettings,
-    UpstreamSettings,
-)
+from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings, UpstreamSettings
 from fairlead.limits import Limits
-from fairlead.settings import parse
+from fairlead.settings import BrokerSettings, parse
 
 KEY = "0123456789abcdef"
 URL = "http://127.0.0.1:8000/api/bootstrap/"

@@ -13,19 +13,24 @@ import fairlead
 ROOT = Path(fairlead.__file__).parent
 
 LAYERS: list[set[str]] = [
-    {"errors", "limits", "message"},
+    {"errors"},
+    {"limits", "message"},
     {"wire", "handshake", "settings", "wheel", "rooms", "rooms.names"},
     {"transports", "brokers", "dialects"},
     {"rooms.hub"},
-    {"transports.*", "brokers.*"},
-    {"rooms.node", "websocket"},
-    {"routing", "dialects.*", "sync", "server"},
+    {"transports.*", "brokers.*", "dialects.plain"},
+    {"rooms.node", "rooms.room"},
+    {"connection", "threads"},
+    {"websocket"},
+    {"paths", "handling", "server", "static"},
+    {"routing"},
+    {"dialects.*", "sync"},
     {"gateway", "app", "wsgi", "django", "pyramid", "publisher"},
     {"testing"},
     {"cli"},
     {"__main__"},
 ]
-PURE = 4
+PURE = 5
 """The layers below this know no event loop, clock or socket."""
 
 IMPURE = {

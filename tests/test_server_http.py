@@ -135,7 +135,7 @@ async def test_an_endless_header_line_is_refused_before_it_ends() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 async def test_a_head_that_does_not_come_ends_the_connection(sent: bytes) -> None:
-    async with serving(Application(), limits=Limits(head_timeout=0.05)) as server:
+    async with serving(Application(), limits=Limits(head_timeout=0.1)) as server:
         assert await exchange(server, sent) == b""
 
 
@@ -297,7 +297,7 @@ async def test_a_client_that_takes_no_answers_is_dropped() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"x" * 20_000_000})
 
-    async with serving(large, limits=Limits(ping_timeout=0.1, ping_after=0.05)) as server:
+    async with serving(large, limits=Limits(ping_timeout=0.2, ping_after=0.1)) as server:
         _, writer = await asyncio.open_connection("127.0.0.1", port(server))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

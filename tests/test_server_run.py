@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from tests.serving import port, serving
 from websockets.asyncio.client import connect, unix_connect
 from websockets.exceptions import ConnectionClosed
 
-from fairlead.errors import UsageError
+from fairlead.errors import CannotListen, UsageError
 from fairlead.limits import Limits
 from fairlead.server import Listener
 
@@ -109,7 +111,7 @@ async def test_a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not(tmp
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     async with serving(accepting, uds=str(path)):
-        with pytest.raises(OSError, match="another server"):
+        with pytest.raises(CannotListen, match=f"^cannot listen on {re.escape(str(path))}: address already in use$"):
             async with serving(accepting, uds=str(path)):
                 pass
         async with unix_connect(str(path), "ws://localhost/"):
@@ -134,11 +136,32 @@ async def test_a_failing_startup_is_an_error_and_leaves_nothing_listening() -> N
             pass
 
 
-async def test_a_port_in_use_is_an_oserror() -> None:
+async def test_a_port_in_use_is_named_with_its_cause() -> None:
     async with serving(accepting) as server:
-        with pytest.raises(OSError, match="in use"):
+        where = f"127.0.0.1:{port(server)}"
+        with pytest.raises(CannotListen, match=f"^cannot listen on {where}: address already in use$"):
             async with serving(accepting, also=[Listener(app=accepting, port=port(server))]):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("listener", "text"),
+    [
+        (Listener(app=accepting, host="::1%none", port=81), r"\[::1%none\]:81: \w.*"),  # the resolver's words
+        (Listener(app=accepting, uds="/none/s"), "/none/s: no such file or directory"),
+        (Listener(app=accepting, uds="/" + 200 * "x"), "/x{200}: af_unix path too long"),
+    ],
+)
+async def test_an_address_that_is_not_there_is_one_line(listener: Listener, text: str) -> None:
+    with pytest.raises(CannotListen, match=f"^cannot listen on {text}$"):
+        async with serving(accepting, also=[listener]):
+            pass
+
+
+async def test_a_context_of_ones_own_makes_it_a_tls_listener() -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    async with serving(accepting, also=[Listener(app=accepting, port=0, tls=tls)]) as server:
+        assert [address.partition(":")[0] for address in server.addresses] == ["http", "https"]
 
 
 async def test_a_second_signal_while_a_refused_client_lingers_ends_in_good_order() -> None:

@@ -197,6 +197,23 @@ async def _bad_header(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept", "headers": [(b"x", b"a\r\nset-cookie: evil=1")]})
 
 
+async def _bad_refusal(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"x", b"a\x0bset-cookie: evil=1")]
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+
+
+async def _second_thoughts(scope: Any, receive: Any, send: Any) -> None:
+    with pytest.raises(ValueError):
+        await send({"type": "websocket.http.response.start", "status": 101})
+    await send({"type": "websocket.close"})
+
+
+async def _frame_it_yourself(scope: Any, receive: Any, send: Any) -> None:
+    headers = [(b"Connection", b"keep-alive"), (b"transfer-encoding", b"chunked"), (b"content-length", b"1")]
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"x"})
+
+
 async def _send_first(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.send", "text": "too early"})
 
@@ -209,6 +226,9 @@ async def _send_first(scope: Any, receive: Any, send: Any) -> None:
         (_return, 500, b"internal server error\n"),
         (_fail, 500, b"internal server error\n"),
         (_bad_header, 500, b"internal server error\n"),
+        (_bad_refusal, 500, b"internal server error\n"),
+        (_second_thoughts, 403, b""),
+        (_frame_it_yourself, 401, b"x"),
         (_send_first, 500, b"internal server error\n"),
     ],
 )
@@ -219,6 +239,7 @@ async def test_a_refusal_is_an_http_answer(handler: Application, status: int, bo
     assert refused.value.response.status_code == status
     assert refused.value.response.body == body
     assert refused.value.response.headers["connection"] == "close"
+    assert refused.value.response.headers["content-length"] == str(len(body))
     assert "set-cookie" not in refused.value.response.headers
 
 
@@ -288,7 +309,7 @@ async def test_a_client_that_leaves_before_the_verdict_is_a_disconnect() -> None
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         asked.set()
-        assert await receive() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        assert await receive() == {"type": "websocket.disconnect", "code": 1006}
         with pytest.raises(OSError):
             await send({"type": "websocket.accept"})
         left.set()

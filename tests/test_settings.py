@@ -10,7 +10,21 @@ from typing import Annotated, Literal
 import pytest
 
 from fairlead.errors import SettingsError
-from fairlead.settings import SECRET, Section, each, load, parse, split_list, variable, within
+from fairlead.settings import (
+    SECRET,
+    BrokerSettings,
+    File,
+    Host,
+    Networks,
+    Section,
+    each,
+    load,
+    parse,
+    read_yaml,
+    split_list,
+    variable,
+    within,
+)
 
 
 def even(value: int) -> None:
@@ -41,6 +55,7 @@ class Needed(Section, frozen=True):
 
 
 class Root(Section, frozen=True, kw_only=True):
+    debug: bool = False
     inner: Inner = Inner()
     needed: Needed
     bounds: Bounds = Bounds(high=100)
@@ -126,6 +141,7 @@ def test_variables_without_double_underscore_are_left_alone() -> None:
     [
         ("[inner]\nprot = 1", "f.toml: unknown key inner.prot; the nearest known one is inner.port"),
         ("[iner]\nport = 1", "f.toml: unknown key iner; the nearest known one is inner"),
+        ("debgu = true", "f.toml: unknown key debgu; the nearest known one is debug"),
         ("inner = 1", "f.toml: inner: must be a table"),
         ("[inner]\nport = '1'", "f.toml: inner.port: expected int, got str"),
         ("[inner]\nport = true", "f.toml: inner.port: expected int, got bool"),
@@ -200,6 +216,111 @@ def test_load_reads_the_file(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf[inner]\nport = 3\n")
     assert load(Root, path, {}, URL).inner.port == 3
     assert load(Root, None, {}, URL).inner.port == 5
+
+
+YAML = """\
+# Everything that YAML has for the same settings
+debug: true
+inner:
+  port: 7
+  ratio: 2
+  names: [a, "b"]
+  mode: fast
+  table: {one: 1}
+  most:
+bounds:
+"""
+
+
+def read_as_yaml(text: str | bytes, environ: Mapping[str, str] | None = None) -> Root:
+    data = text.encode() if isinstance(text, str) else text
+    return parse(Root, data, environ or {}, URL, place="f.yml", reader=read_yaml)
+
+
+def test_yaml_says_the_same_as_toml() -> None:
+    toml = "debug = true\n[inner]\nport = 7\nratio = 2\nnames = ['a', 'b']\nmode = 'fast'\ntable = {one = 1}"
+    assert read_as_yaml(YAML) == read(toml)
+
+
+def test_environment_wins_over_yaml() -> None:
+    settings = read_as_yaml(YAML, {"FAIRLEAD_INNER__PORT": "2", "FAIRLEAD_DEBUG": "false"})
+    assert (settings.inner.port, settings.debug) == (2, False)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "inner:\n", "inner:\n  port:\nbounds: {}\n"])
+def test_nothing_behind_a_yaml_key_means_unset(text: str) -> None:
+    assert read_as_yaml(text) == read()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("inner:\n  prot: 1", "f.yml: unknown key inner.prot; the nearest known one is inner.port"),
+        ("inner:\n  prot:", "f.yml: unknown key inner.prot; the nearest known one is inner.port"),
+        ("1: 2", "f.yml: unknown key 1; the nearest known one is "),
+        ("inner: 1", "f.yml: inner: must be a table"),
+        ("inner:\n  mode: on", "f.yml: inner.mode: must be 'slow' or 'fast'"),
+        ("inner:\n  port: '1'", "f.yml: inner.port: expected int, got str"),
+        ("inner:\n  names: [2024-01-01]", "f.yml: inner.names: expected str, got date, at [0]"),
+        ("- inner", "f.yml: must be a table of keys"),
+        ("inner", "f.yml: must be a table of keys"),
+        ("inner:\n  port: 1\n  port: 2", "f.yml: port is there twice (at line 3, column 3)"),
+        ("debug: true\ndebug: true", "f.yml: debug is there twice (at line 2, column 1)"),
+        ("inner: [1", "f.yml: expected ',' or ']', but got '<stream end>' (at line 1, column 10)"),
+        ("inner:\n\tport: 1", "f.yml: found character '\\t' that cannot start any token (at line 2, column 1)"),
+        ("a: 1\n---\nb: 1", "f.yml: but found another document (at line 2, column 1)"),
+        ("a: \x00", 'f.yml: unacceptable character #x0000: special characters are not allowed in "<unicode'),
+        ("a: !!python/object/apply:os.abort []", "f.yml: could not determine a constructor for the tag"),
+        ("inner: &inner {table: *inner}", "f.yml: maximum recursion depth exceeded"),
+        (b"# \xff", "f.yml: not UTF-8 (at byte 2)"),
+    ],
+)
+def test_fault_in_yaml_is_one_line_like_another(text: str | bytes, fault: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_as_yaml(text)
+    assert str(caught.value).startswith(fault)
+    assert "\n" not in str(caught.value)
+
+
+def test_load_reads_yaml_by_the_name_of_the_file(tmp_path: Path) -> None:
+    for name in ("s.yml", "s.yaml"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbfinner: {port: 3}\n")
+        assert load(Root, tmp_path / name, {}, URL).inner.port == 3
+
+
+class Shared(Section, frozen=True):
+    host: Host = "127.0.0.1"
+    uds: File = ""
+    proxies: Networks = ()
+
+
+@pytest.mark.parametrize(
+    "good", [{"host": "::1"}, {"host": "häfen.example"}, {"uds": "/run/f.sock"}, {"proxies": ("::1", "10.0.0.0/8")}]
+)
+def test_shared_rules_take_what_there_is(good: dict[str, str]) -> None:
+    Shared(**good)  # type: ignore[arg-type]  # one of several types
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"host": ""}, 'host: must not be empty; "0.0.0.0" is every IPv4 address'),
+        ({"host": "a b"}, "host: neither an address nor the name of a host: 'a b'"),
+        ({"host": "a..b"}, "host: neither an address nor the name of a host: 'a..b'"),
+        ({"uds": "a\0b"}, "uds: a file's name holds no NUL"),
+        ({"proxies": ("10.0.0.0/33",)}, "proxies: must be an address or a network such as 10.0.0.0/8: "),
+    ],
+)
+def test_shared_rules_refuse_the_rest(bad: dict[str, str], text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Shared(**bad)  # type: ignore[arg-type]  # one of several types
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize("url", ["", "memory", "://", "http://[", "hunter2"])
+def test_broker_that_is_no_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(SettingsError, match=r'^url: must be a URL such as "memory://"$'):
+        BrokerSettings(url=url)
 
 
 def test_load_names_the_file_it_cannot_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from fairlead.errors import Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Message
 from fairlead.transports import Transport
-from fairlead.transports.asgi import accept, refuse
+from fairlead.transports.asgi import accept, carry, refuse
 
 Event = MutableMapping[str, Any]
 
@@ -64,7 +64,7 @@ class Connection:
         self.server = ForeignServer()
         self.receiver = Receiver()
         self.running = asyncio.ensure_future(
-            accept({}, self.server.receive, self.server.send, self.receiver, limits=limits)
+            carry({}, self.server.receive, self.server.send, self.receiver, limits=limits)
         )
 
     async def open(self) -> Transport:
@@ -126,7 +126,7 @@ async def test_closed_is_never_called_from_inside_close() -> None:
 
 
 async def test_a_slow_client_is_closed_with_1013_and_what_waits_is_dropped() -> None:
-    connection = Connection(Limits(outbox_limit=1000, close_timeout=0.05))
+    connection = Connection(Limits(outbox_limit=1000, outbox_low=1000, burst_size=1000, close_timeout=0.1))
     transport = await connection.open()
     connection.server.taking.clear()
     for _ in range(5):
@@ -137,7 +137,7 @@ async def test_a_slow_client_is_closed_with_1013_and_what_waits_is_dropped() -> 
 
 
 async def test_drained_waits_for_the_low_water_mark_and_raises_when_closed() -> None:
-    connection = Connection(Limits(outbox_low=100, close_timeout=0.05))
+    connection = Connection(Limits(outbox_low=100, close_timeout=0.1))
     transport = await connection.open()
     await transport.drained()
     connection.server.taking.clear()
@@ -243,9 +243,11 @@ async def test_a_failing_receiver_closes_its_connection_with_1011(caplog: pytest
     assert "a receiver failed" in caplog.text
 
 
-async def test_a_server_that_fails_to_send_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_fails_to_send_ends_the_connection_and_gets_its_error_back() -> None:
     connection = Connection()
     transport = await connection.open()
     connection.server.sent = None  # type: ignore[assignment]  # so that sending fails in an unheard-of way
     transport.send(Message(b"x"))
-    assert (await connection.over())[-1] == (1006, "")
+    with pytest.raises(AttributeError):
+        await connection.over()
+    assert connection.receiver.log[-1] == (1006, "")

@@ -168,7 +168,7 @@ async def test_a_burst_is_several_messages_in_one_write() -> None:
 
 
 async def test_a_slow_client_is_closed_with_1013_at_a_message_border() -> None:
-    connection = Connection(Limits(outbox_limit=200_000))
+    connection = Connection(Limits(outbox_limit=200_000, burst_size=200_000))
     connection.socket.stall()
     message = Message(b"x" * 50_000)
     for _ in range(4):

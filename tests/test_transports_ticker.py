@@ -43,7 +43,7 @@ async def test_cancelling_the_last_deadline_ends_the_timer() -> None:
     ticker, item = Ticker(), Item()
     ticker.schedule(item, 100)
     timer = ticker._timer
-    assert timer is not None
+    assert isinstance(timer, asyncio.TimerHandle)
     ticker.cancel(item)
     assert timer.cancelled()
     ticker.cancel(item)

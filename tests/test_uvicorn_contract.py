@@ -15,7 +15,7 @@ import uvicorn
 from tests.serving import exchange, serving
 from uvicorn.config import Config
 from uvicorn.protocols import utils
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from fairlead.server.http import HttpProtocol
@@ -102,6 +102,13 @@ def test_config_takes_any_callable_for_a_protocol_class_and_keeps_it() -> None:
     assert (config.root_path, config.asgi_version, config.encoded_headers) == ("", "3.0", [])
 
 
+def test_a_context_of_ones_own_is_taken_for_tls() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    config = Config(nothing, log_config=None, ssl_context_factory=lambda config, default: context)
+    config.load()
+    assert config.ssl is context
+
+
 def test_what_is_overridden_is_there_and_takes_the_same() -> None:
     http = ["connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header"]
     http += ["on_headers_complete", "on_response_complete", "_should_upgrade"]
@@ -145,8 +152,6 @@ async def test_the_state_of_a_protocol_and_of_a_server_has_these_parts() -> None
 
 
 async def test_the_helpers_say_this() -> None:
-    assert STATUS_LINE[101] == b"HTTP/1.1 101 Switching Protocols\r\n"
-    assert STATUS_LINE[599] == b"HTTP/1.1 599 \r\n"
     socket = Socket()
     assert utils.get_remote_addr(socket) == ("192.0.2.1", 5000)
     assert utils.get_local_addr(socket) == ("192.0.2.2", 80)

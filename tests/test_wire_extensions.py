@@ -94,4 +94,4 @@ def test_time_grows_with_the_size(unit: bytes) -> None:
                 parse_extensions([value])
         return time.process_time() - start
 
-    assert cost(30_000) < 0.1  # a quadratic reader takes seconds
+    assert cost(30_000) < 1.0  # a quadratic reader takes many seconds

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from fairlead.wire.extensions import Extension
-from fairlead.wire.opening import Head, Opening, Refusal, judge, parse_head
+from fairlead.wire.opening import Head, Opening, Refusal, judge, parse_head, refusal_head
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, 1.3
 GOOD = (
@@ -364,9 +364,26 @@ def test_426_names_what_to_upgrade_to() -> None:
     assert {b"Connection: close, Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13"} < set(head)
 
 
-def test_a_refusal_cannot_be_split() -> None:
+@pytest.mark.parametrize(
+    ("status", "first"), [(200, b"200 OK"), (418, b"418 I'm a Teapot"), (499, b"499 "), (599, b"599 ")]
+)
+def test_a_refusal_has_any_final_status_and_always_closes(status: int, first: bytes) -> None:
+    head = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 3\r\n\r\n" % first
+    assert refusal_head(status, [(b"Content-Length", b"3")]) == head
+
+
+@pytest.mark.parametrize("status", [-1, 0, 101, 199, 600])
+def test_another_status_is_none_of_a_refusal(status: int) -> None:
     with pytest.raises(ValueError):
-        Refusal(400, b"", ((b"a", b"b\r\nc: d"),)).response()
+        refusal_head(status, [])
+
+
+def test_a_refusal_cannot_be_split() -> None:
+    for field in ((b"a", b"b\r\nc: d"), (b"a\nb", b""), (b"a", b"\x0b"), (b"a", b"\x85")):
+        with pytest.raises(ValueError):
+            Refusal(400, b"", (field,)).response()
+        with pytest.raises(ValueError):
+            refusal_head(400, [field])
 
 
 HEAD = b"GET /a?b HTTP/1.1\r\nHost: example.com\r\nX-Any: \t a b \t\r\nX-Any:\r\n\r\n"

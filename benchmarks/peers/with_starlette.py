@@ -1,7 +1,7 @@
-"""The benchmarks' work on uvicorn with Starlette. ``python with_starlette.py PORT``.
+"""The benchmarks' work on uvicorn with Starlette. ``python with_starlette.py PORT [ROUTES]``.
 
 Paths: /echo, /idle (keeps nothing), /room (gets what is published), /publish (each message goes to the room, one after
-the other).
+the other); and /thing0/{id} and so on, ROUTES of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,15 @@ app = Starlette(
     ]
 )
 
+
+def add_routes(count: int) -> None:
+    """Add so many routes more."""
+    for number in range(count):
+        app.routes.append(WebSocketRoute(f"/thing{number}/{{id:int}}", join))
+
+
 if __name__ == "__main__":
+    add_routes(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
     uvicorn.run(
         app,
         host="127.0.0.1",

@@ -10,36 +10,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairlead.errors import CloseCode, Closed, FairleadError
-    from fairlead.handshake import Reject
+    from fairlead.app.application import App
+    from fairlead.app.project import load_project
+    from fairlead.app.standalone import run, serve
+    from fairlead.dialects.calls import CallError, Calls, CallSocket
+    from fairlead.errors import CloseCode, Closed, FairleadError, InvalidMessage
+    from fairlead.handshake import Reject, Request
     from fairlead.limits import Limits
     from fairlead.message import Message
     from fairlead.publisher import AsyncPublisher, Publisher, publish
-    from fairlead.server import run, serve
+    from fairlead.rooms.room import Room, Rooms
+    from fairlead.routing import Endpoint, Router, WebSocketRoute
+    from fairlead.sync import BlockingWebSocket
+    from fairlead.websocket import WebSocket
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "App",
     "AsyncPublisher",
+    "BlockingWebSocket",
+    "CallError",
+    "CallSocket",
+    "Calls",
     "CloseCode",
     "Closed",
+    "Endpoint",
     "FairleadError",
+    "InvalidMessage",
     "Limits",
     "Message",
     "Publisher",
     "Reject",
+    "Request",
+    "Room",
+    "Rooms",
+    "Router",
+    "WebSocket",
+    "WebSocketRoute",
+    "load_project",
     "publish",
     "run",
     "serve",
 ]
 
 _MODULES = {
-    "errors": ("CloseCode", "Closed", "FairleadError"),
-    "handshake": ("Reject",),
+    "app.application": ("App",),
+    "app.project": ("load_project",),
+    "app.standalone": ("run", "serve"),
+    "dialects.calls": ("CallError", "CallSocket", "Calls"),
+    "errors": ("CloseCode", "Closed", "FairleadError", "InvalidMessage"),
+    "handshake": ("Reject", "Request"),
     "limits": ("Limits",),
     "message": ("Message",),
     "publisher": ("AsyncPublisher", "Publisher", "publish"),
-    "server": ("run", "serve"),
+    "rooms.room": ("Room", "Rooms"),
+    "routing": ("Endpoint", "Router", "WebSocketRoute"),
+    "sync": ("BlockingWebSocket",),
+    "websocket": ("WebSocket",),
 }
 
 

@@ -3,17 +3,24 @@
     FairleadError
     ├── UsageError                ours: the program or its settings are wrong; mend them
     │   ├── SettingsError
+    │   ├── CannotListen
+    │   ├── in app: project.ProjectFaults
     │   └── TriggerRefused        carries the HTTP status of the gateway's refusal
     ├── PeerError                 theirs: what a client or the API sent is wrong; tell the sender
     │   ├── InvalidRoom
+    │   ├── InvalidMessage        a client's message is not what the handler asked for
     │   ├── ProtocolError         RFC 6455 was broken; carries the close code to fail with
     │   ├── handshake.Reject      raise it to refuse a handshake; carries the HTTP status
-    │   └── in gateway: headers.BadHeader, bodies.BadBody, idempotency.KeyReused, http.Problem
+    │   ├── dialects.codec.CallError  the other side's answer to a call
+    │   ├── in gateway: headers.BadHeader, bodies.BadBody, idempotency.KeyReused, http.Problem
+    │   └── in testing: errors.Rejected, errors.Unexpected
     └── NetworkError              nobody's: a link or a service is gone; try again later
         ├── Closed
         ├── BrokerUnavailable
         ├── GatewayUnavailable
-        └── in gateway: answer.Refused, places.NoPlace, http.ClientGone
+        ├── threads.NoThread      as many connections have threads as may
+        ├── in gateway: answer.Refused, places.NoPlace, http.ClientGone
+        └── in testing: errors.TimedOut
 
 An exception of a library is translated into one of these where that library is called.
 """
@@ -28,6 +35,7 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
     NO_STATUS = 1005  # never on the wire: the peer's Close frame had no code
     ABNORMAL = 1006  # never on the wire: the connection was lost without a Close frame
     INVALID_DATA = 1007
@@ -36,6 +44,7 @@ class CloseCode(IntEnum):
     INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
+    UNMATCHED = 4040  # no route has the path, where an application prefers this to HTTP 404
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
 
@@ -50,6 +59,10 @@ class UsageError(FairleadError):
 
 class SettingsError(UsageError):
     """A setting is unknown, missing or has a wrong value. The text names the key; one line."""
+
+
+class CannotListen(UsageError):
+    """An address is in use, not there or not allowed. The text names the address and the cause; one line."""
 
 
 class TriggerRefused(UsageError):
@@ -67,6 +80,10 @@ class PeerError(FairleadError):
 
 class InvalidRoom(PeerError, ValueError):
     """Not a room or not a grant. The text says why and is safe to show to the sender."""
+
+
+class InvalidMessage(PeerError):
+    """A client's message is not what the handler asked for. The text says why and is safe to show to the sender."""
 
 
 class ProtocolError(PeerError):

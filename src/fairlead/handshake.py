@@ -6,16 +6,16 @@ Pure: it works on an ASGI scope and knows neither event loop nor socket.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import parse_qs
 
-from fairlead.errors import PeerError
+from fairlead.errors import PeerError, UsageError
 
 Network = IPv4Network | IPv6Network
-Headers = Sequence[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _PORTS = {"http": "80", "ws": "80", "https": "443", "wss": "443"}
 
@@ -25,44 +25,158 @@ _HOST = re.compile(r"([^/?#@:\s\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 
 
 class Reject(PeerError):
-    """Refuse the handshake with an HTTP status before the 101 is sent.
+    """Refuse the handshake with an HTTP status before the 101 is sent. A guard raises it or returns it.
 
     Args:
         status: 400 to 599.
         body: Short text for whoever is connecting; never a reason that helps an attacker.
-        headers: Further response headers.
+        headers: Further response headers, by name or as pairs where a name stands twice.
+
+    Raises:
+        ValueError: The status is no refusal.
     """
 
-    def __init__(self, status: int, body: str | bytes = "", *, headers: Headers = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: str | bytes = "",
+        headers: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]] = (),
+    ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"a handshake is refused with a status from 400 to 599, not {status}")
         super().__init__(f"handshake refused with HTTP {status}")
         self.status = status
         self.body = body.encode() if isinstance(body, str) else body
-        self.headers = headers
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        self.headers: RawHeaders = [(_raw(name).lower(), _raw(value)) for name, value in pairs]
+
+
+def _raw(text: str | bytes) -> bytes:
+    return text.encode("latin-1") if isinstance(text, str) else text
+
+
+class Headers(Mapping[str, str]):
+    """Headers by name, in any case; of a repeated one the first value. Decoded as Latin-1, which loses nothing."""
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        wanted = name.lower().encode("latin-1", "replace")
+        for key, value in self._raw:
+            if key == wanted:
+                return value.decode("latin-1")
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._raw))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._raw})
+
+    def __repr__(self) -> str:
+        return f"<Headers {', '.join(self)}>"  # values are secrets
 
 
 class Request:
-    """The upgrade request.
+    """The upgrade request, as guards and handlers see it.
+
+    Attributes:
+        subprotocol: The one to agree on: a guard may set it to one of ``subprotocols``. None: none, or the route's
+            choice.
+        accept_headers: Headers to send with the 101, such as a cookie; a guard may append to it.
+        origin_checked: Whether the Origin has been found allowed.
 
     Args:
-        scope: The ASGI connection scope; read once, not kept.
+        scope: The ASGI connection scope.
     """
 
+    __slots__ = ("__dict__", "accept_headers", "origin_checked", "scope", "subprotocol")  # the first for what is cached
+
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
-        self.method: str = scope.get("method", "GET")
-        self.path: str = scope["path"]
-        self.query_string: bytes = scope.get("query_string", b"")
-        self.headers: Headers = scope["headers"]
-        self.scheme: str = scope.get("scheme", "ws")
-        client = scope.get("client")
-        self.address: str = client[0] if client else ""
+        self.scope = scope
+        self.subprotocol: str | None = None
+        self.accept_headers: list[tuple[bytes, bytes]] = []
+        self.origin_checked = False
+
+    @property
+    def method(self) -> str:
+        """GET, or CONNECT over HTTP/2 (RFC 8441)."""
+        method: str = self.scope.get("method", "GET")
+        return method
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded, without the query."""
+        path: str = self.scope["path"]
+        return path
+
+    @property
+    def query_string(self) -> bytes:
+        """What stands behind the ``?``, as it came."""
+        query: bytes = self.scope.get("query_string", b"")
+        return query
+
+    @property
+    def scheme(self) -> str:
+        """``ws`` or ``wss``, as the server saw it."""
+        scheme: str = self.scope.get("scheme", "ws")
+        return scheme
+
+    @property
+    def address(self) -> str:
+        """The peer's IP address; "" on a Unix socket."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The path's parameters, converted."""
+        params: dict[str, Any] = self.scope.get("path_params", {})
+        return params
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What guards leave for the handler, and the lifespan for all; Starlette's ``request.state`` is the same."""
+        state: dict[str, Any] = self.scope.setdefault("state", {})
+        return state
+
+    @property
+    def subprotocols(self) -> Sequence[str]:
+        """What the client offers, its favourite first (RFC 6455, 4.1)."""
+        offered: Sequence[str] = self.scope.get("subprotocols", ())
+        return offered
+
+    @property
+    def session(self) -> MutableMapping[str, Any]:
+        """The login session, where a session middleware stands in front.
+
+        Raises:
+            UsageError: None does.
+        """
+        session: MutableMapping[str, Any] | None = self.scope.get("session")
+        if session is None:
+            raise UsageError("there is no session: put a session middleware in front of the application")
+        return session
+
+    @property
+    def raw_headers(self) -> RawHeaders:
+        """The headers as they came, names in lower case."""
+        raw: RawHeaders = self.scope["headers"]
+        return raw
+
+    @property
+    def headers(self) -> Headers:
+        """The headers by name."""
+        return Headers(self.raw_headers)
 
     def values(self, name: bytes) -> list[bytes]:
         """All values of a header, in order. ``name`` in lower case."""
-        return [value for key, value in self.headers if key == name]
+        return [value for key, value in self.raw_headers if key == name]
 
     def header(self, name: bytes) -> str | None:
         """The header's only or first value, decoded as Latin-1; None without one. ``name`` in lower case."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), None)
+        return next((value.decode("latin-1") for key, value in self.raw_headers if key == name), None)
 
     @cached_property
     def cookies(self) -> Mapping[str, str]:

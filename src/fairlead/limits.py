@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Final, Literal, get_args
+
+from fairlead.errors import SettingsError
 
 KIB = 1024
 MIB = 1024 * KIB
 
+_DAY: Final = 86_400.0
+_MAY_BE_ZERO: Final = frozenset({"early_size", "drain_window", "drain_grace"})
 
 Compression = Literal["off", "shared", "own"]
 """Which form of permessage-deflate (RFC 7692) is agreed on; see ``Limits``."""
@@ -16,6 +20,11 @@ Compression = Literal["off", "shared", "own"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one server. Sizes are bytes, times seconds, rates per second and connection.
+
+    Sizes, counts and rates are at least 1, times from 0.1 to a day; ``early_size`` and the drain's times may be 0.
+
+    Raises:
+        SettingsError: One is out of its range, or two do not go together. The text begins with the limit's name.
 
     Attributes:
         head_size: Request line and headers together; past it 431. 16 KiB holds every cookie a browser sends to one
@@ -42,15 +51,20 @@ class Limits:
             takes nothing of its answer has as long.
         message_rate: Messages from one client, sustained. Past it and its burst the server stops reading until the
             budget is back: nothing is refused and nothing lost.
-        message_burst: Messages at once above the rate: a page that subscribes to many rooms after a reconnect.
+        message_burst: Messages at once, then the rate: a page that subscribes to many rooms after a reconnect. Not
+            below the rate: no more than a burst is ever let through within a second, so it would be the real rate.
         control_rate: Pings and pongs from one client; past it the server stops reading until the budget is back.
         connections: WebSockets of one listener, handshakes included; None: the descriptor limit less 128, which are
             kept for plain HTTP, the upstream pool, the broker and files. Past it 503.
         subscriptions: Rooms one connection may subscribe to; those that the API joins it to come on top.
         room_size: One room key, encoded.
         request_id_size: One ``requestId``, encoded.
+        calls: Named calls of one client that run at once, and of the server's that wait for the client's answer; past
+            it they are refused. A page that loads does not make more requests at once.
         burst_size: A joined write of several publications is cut here, so that one busy room cannot push a healthy
             client over its outbox at once.
+        handler_grace: So long after its client left a handler that neither receives nor sends is cancelled; enough
+            to finish what it was at.
         drain_window: On shutdown, clients are told to come back spread over so many seconds: a reconnect storm is
             the next outage.
         drain_grace: Clients that do not finish their close handshake are dropped so long after the window.
@@ -75,6 +89,31 @@ class Limits:
     subscriptions: int = 2000
     room_size: int = 512
     request_id_size: int = 128
+    calls: int = 32
     burst_size: int = 256 * KIB
+    handler_grace: float = 5.0
     drain_window: float = 10.0
     drain_grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value: float | str | None = getattr(self, field.name)
+            if isinstance(value, str):
+                if value not in get_args(Compression):
+                    raise SettingsError(f"{field.name}: must be {' or '.join(map(repr, get_args(Compression)))}")
+            elif value is not None:
+                # By the default's type: a time may be given as a whole number.
+                low, high = (0.1, _DAY) if isinstance(field.default, float) else (1, 2**31)
+                _check(field.name, value, 0 if field.name in _MAY_BE_ZERO else low, high)
+        if self.ping_timeout <= self.ping_after:
+            raise SettingsError("ping_timeout: must be longer than limits.ping_after, or no ping is ever sent")
+        if self.message_burst < self.message_rate:
+            raise SettingsError("message_burst: must not be less than limits.message_rate, or it is the real rate")
+        for name in ("outbox_low", "burst_size"):
+            if getattr(self, name) > self.outbox_limit:
+                raise SettingsError(f"{name}: must not be more than limits.outbox_limit")
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN is not, either
+        raise SettingsError(f"{name}: must be from {low} to {high}, not {value!r}")

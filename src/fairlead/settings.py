@@ -1,10 +1,11 @@
-"""Settings: a TOML file, overlaid by environment variables, overlaid by flags, become checked and frozen structs.
+"""Settings: a TOML or YAML file, overlaid by environment variables, overlaid by flags, become checked frozen structs.
 
 A settings type is a Section whose keys hold values or sections again; a plain dataclass serves as a section too. The
 key ``port`` of the section ``server`` is ``server.port`` everywhere: in the file, in overrides, in every error text;
 its variable is ``FAIRLEAD_SERVER__PORT``.
 
-* In a variable a list is comma separated or a JSON list, a table is a JSON object, and nothing at all means unset.
+* In a variable a list is comma separated or a JSON list, a table is a JSON object, and nothing at all means unset; so
+  does nothing behind a key in YAML.
 * An unknown key is an error that names the nearest known one, and so is an unknown ``FAIRLEAD_`` variable with a
   double underscore in it. Those without one are left alone: Kubernetes sets FAIRLEAD_PORT and the like by itself for
   a service called fairlead.
@@ -19,14 +20,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import ipaddress
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 
 from fairlead.errors import SettingsError
+
+if TYPE_CHECKING:
+    import yaml
 
 SECRET: Final = "secret"
 """Marks a key whose value no text may show: ``Annotated[str, SECRET]``."""
@@ -34,6 +40,9 @@ SECRET: Final = "secret"
 _PREFIX: Final = "FAIRLEAD_"
 
 T = TypeVar("T")
+
+Reader = Callable[[str], object]
+"""Turns a file's text into a table; raises ValueError, whose text is one line, for what is none."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,12 +91,66 @@ def each(rule: Callable[[T], None]) -> Callable[[tuple[T, ...]], None]:
     return rule_of_all
 
 
+def check_host(value: str) -> None:
+    """A rule: an address, or a name that the system's resolver takes."""
+    if not value:
+        raise ValueError('must not be empty; "0.0.0.0" is every IPv4 address of this machine, "::" every IPv6 one')
+    try:
+        value.encode("idna")  # as the system's resolver will have it
+    except UnicodeError:
+        possible = False
+    else:
+        possible = value.isprintable() and not set(value) & set(" /@[]")
+    if not possible:
+        raise ValueError(f"neither an address nor the name of a host: {value!r}")
+
+
+def _file(value: str) -> None:
+    if "\0" in value:
+        raise ValueError("a file's name holds no NUL")
+
+
+def _network(value: str) -> None:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as exc:
+        raise ValueError(f"must be an address or a network such as 10.0.0.0/8: {exc}") from None
+
+
+def _broker(value: str) -> None:
+    # Which schemes there are is the brokers' to know. The value may hold a password: no text shows it.
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:
+        scheme = ""
+    if not scheme or "://" not in value:
+        raise ValueError('must be a URL such as "memory://"')
+
+
+Port = Annotated[int, within(0, 65_535)]
+Host = Annotated[str, check_host]
+File = Annotated[str, _file]
+Networks = Annotated[tuple[str, ...], each(_network)]
+
+
+class BrokerSettings(Section, frozen=True):
+    """What carries publications between processes. ``memory://`` serves one process by itself."""
+
+    url: Annotated[str, _broker, SECRET] = "memory://"
+
+
+class LogSettings(Section, frozen=True):
+    """How much is said on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 def load(type_: type[T], path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> T:
     """Read and check settings.
 
     Args:
         type_: The section at the root.
-        path: A TOML file; None: there is none.
+        path: A file in YAML if its name ends in .yml or .yaml, else in TOML; None: there is none.
         environ: The environment; wins over the file.
         overrides: Values by full key (``server.port``), for flags; they win over both. None counts as not given.
 
@@ -100,7 +163,8 @@ def load(type_: type[T], path: Path | None, environ: Mapping[str, str], override
         file = path.read_bytes()
     except OSError as exc:
         raise SettingsError(f"cannot read {path}: {exc.strerror}") from exc
-    return parse(type_, file, environ, overrides, place=str(path))
+    reader = read_yaml if path.suffix in (".yml", ".yaml") else tomllib.loads
+    return parse(type_, file, environ, overrides, place=str(path), reader=reader)
 
 
 def parse(
@@ -110,11 +174,12 @@ def parse(
     overrides: Mapping[str, object],
     *,
     place: str = "settings",
+    reader: Reader = tomllib.loads,
 ) -> T:
     """As ``load()``, with the file's bytes; ``place`` is what errors call the file."""
     keys, sections = _outline(type_)
     given = {
-        **_from_file(file, keys, sections, place),
+        **_from_file(_read(file, reader, place), keys, sections, place),
         **_from_environment(environ, keys),
         **_from_overrides(overrides, keys),
     }
@@ -137,6 +202,46 @@ def split_list(text: str) -> list[object]:
     return [item for part in text.split(",") if (item := part.strip())]
 
 
+def read_yaml(text: str) -> object:
+    """The content of a YAML document; of an empty one a table without keys.
+
+    Tags that would call Python code are refused, and so is a key that stands twice in one table: the library would let
+    the last one win, although keys are unique (YAML 1.2.2, 3.2.1.1).
+
+    Raises:
+        ValueError: It is no such document. The text is one line and says where.
+    """
+    import yaml  # the gateway starts without it
+
+    try:
+        if (document := yaml.compose(text, yaml.SafeLoader)) is None:
+            return {}
+        _refuse_twins(document)
+        content: object = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as exc:
+        place = "" if exc.problem_mark is None else _place(exc.problem_mark)
+        raise ValueError(f"{exc.problem or exc.context}{place}") from None
+    except yaml.YAMLError as exc:
+        raise ValueError(" ".join(str(exc).split())) from None
+    return content
+
+
+def _refuse_twins(table: yaml.Node) -> None:
+    if not table.tag.endswith(":map"):
+        return
+    seen = set()
+    for name, value in table.value:
+        text = str(name.value)
+        if text in seen:
+            raise ValueError(f"{text} is there twice{_place(name.start_mark)}")
+        seen.add(text)
+        _refuse_twins(value)
+
+
+def _place(mark: yaml.Mark) -> str:
+    return f" (at line {mark.line + 1}, column {mark.column + 1})"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Given:
     """A value and where it came from."""
@@ -146,26 +251,37 @@ class _Given:
     lax: bool = False  # text that stands for a number or a truth value
 
 
-def _from_file(file: bytes, keys: Mapping[str, object], sections: Iterable[str], place: str) -> dict[str, _Given]:
+def _read(file: bytes, reader: Reader, place: str) -> dict[object, object]:
     try:
-        table = tomllib.loads(file.decode("utf-8-sig"))
+        table = reader(file.decode("utf-8-sig"))
     except UnicodeDecodeError as exc:
         raise SettingsError(f"{place}: not UTF-8 (at byte {exc.start})") from None
     except (ValueError, RecursionError) as exc:
         raise SettingsError(f"{place}: {exc}") from None
+    if not isinstance(table, dict):
+        raise SettingsError(f"{place}: must be a table of keys")
+    return table
+
+
+def _from_file(
+    table: Mapping[object, object], keys: Mapping[str, object], sections: Set[str], place: str
+) -> dict[str, _Given]:
     given = {}
     for key, value in _flatten(table, sections):
+        if key not in keys and key not in sections:
+            known = keys if "." in key else {name for name in (*keys, *sections) if "." not in name}
+            raise SettingsError(f"{place}: unknown key {key}; {_nearest(key, known)}")
+        if value is None:
+            continue
         if key in sections:
             raise SettingsError(f"{place}: {key}: must be a table")
-        if key not in keys:
-            raise SettingsError(f"{place}: unknown key {key}; {_nearest(key, keys if '.' in key else sections)}")
         given[key] = _Given(place, value)
     return given
 
 
-def _flatten(table: Mapping[str, object], sections: Iterable[str], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(table: Mapping[object, object], sections: Set[str], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in table.items():
-        key = prefix + name
+        key = f"{prefix}{name}"  # in YAML a name may be a number or a truth value
         if key in sections and isinstance(value, dict):
             yield from _flatten(value, sections, key + ".")
         else:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from tests.e2e.processes import PATIENCE, Process, exchange
 from tests.e2e.servers import DROP_IN, DROP_IN_H11, NATIVE, end, running, until
+from uvicorn.config import Config
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 from websockets.sync.client import connect as connect_sync
 from websockets.typing import Subprotocol
+
+from fairlead.limits import Limits
+from fairlead.server.websocket import Disconnected, configured
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +53,9 @@ class Endpoints:
             "/return-before": self.return_before,
             "/return-after": self.return_after,
             "/talk": self.talk,
+            "/crowd": self.crowd,
+            "/cancelled": self.cancelled,
+            "/wrong-socket": self.wrong_socket,
         }
         routes = [WebSocketRoute(path, endpoint) for path, endpoint in sockets.items()]
         self.app = Starlette(routes=[Route("/page", self.page), *routes])
@@ -107,6 +115,20 @@ class Endpoints:
         except WebSocketDisconnect as gone:
             self.ends.append((gone.code, gone.reason))
 
+    async def crowd(self, socket: WebSocket) -> None:
+        """A hundred tasks send at once, more than a slow client's outbox takes."""
+        await socket.accept()
+        await asyncio.gather(*(socket.send_text(f"{number:100000}") for number in range(100)))
+
+    async def cancelled(self, socket: WebSocket) -> None:
+        await socket.accept()
+        raise asyncio.CancelledError
+
+    async def wrong_socket(self, socket: WebSocket) -> None:
+        """What is left by whoever sends to another client than its own, and that one is gone."""
+        await socket.accept()
+        raise Disconnected("another client")
+
 
 @pytest.mark.parametrize("kind", SERVERS)
 async def test_an_endpoint_talks_both_ways(kind: str) -> None:
@@ -133,7 +155,14 @@ async def test_an_endpoint_talks_both_ways(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize(
-    ("path", "code", "reason"), [("/close", 4001, "enough"), ("/raise-after", 1011, ""), ("/return-after", 1000, "")]
+    ("path", "code", "reason"),
+    [
+        ("/close", 4001, "enough"),
+        ("/raise-after", 1011, ""),
+        ("/cancelled", 1011, ""),
+        ("/wrong-socket", 1011, ""),
+        ("/return-after", 1000, ""),
+    ],
 )
 async def test_how_an_endpoint_ends_is_how_its_client_is_closed(
     kind: str, path: str, code: int, reason: str, caplog: pytest.LogCaptureFixture
@@ -155,7 +184,9 @@ async def test_how_an_endpoint_ends_is_how_its_client_is_closed(
         ("/no-such-route", 403, b""),
     ],
 )
-async def test_without_an_accept_the_client_gets_an_http_answer(kind: str, path: str, status: int, body: bytes) -> None:
+async def test_without_an_accept_the_client_gets_an_http_answer(
+    kind: str, path: str, status: int, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(kind, Endpoints().app) as server:
         with pytest.raises(InvalidStatus) as caught:
             await server.connect(path)
@@ -163,6 +194,7 @@ async def test_without_an_accept_the_client_gets_an_http_answer(kind: str, path:
         assert (response.status_code, response.body) == (status, body)
         assert response.headers["connection"] == "close"
         assert response.headers.get("x-why") == ("tea" if path == "/deny" else None)
+    assert ("neither accepted nor refused" in caplog.text) is (path == "/return-before")
 
 
 @pytest.mark.parametrize("kind", SERVERS)
@@ -193,6 +225,13 @@ async def test_an_endpoint_waits_for_a_client_that_does_not_read_and_goes_on_whe
 
 
 @pytest.mark.parametrize("kind", SERVERS)
+async def test_many_tasks_that_send_at_once_wait_for_the_client_and_lose_nothing(kind: str) -> None:
+    async with running(kind, Endpoints().app) as server, server.connect("/crowd", max_queue=1) as client:
+        assert sorted([int(await client.recv()) for _ in range(100)]) == list(range(100))
+        assert await end(client) == (1000, "")
+
+
+@pytest.mark.parametrize("kind", SERVERS)
 async def test_a_server_that_is_stopped_sends_1012_and_the_endpoint_learns_it(kind: str) -> None:
     endpoints = Endpoints()
     async with running(kind, endpoints.app) as server:
@@ -215,31 +254,34 @@ async def test_http_and_the_lifespan_are_as_ever(kind: str, caplog: pytest.LogCa
 
 
 ECHO = """
-async def app(scope, receive, send):
-    if scope["type"] != "websocket":
-        return
-    assert (await receive())["type"] == "websocket.connect"
-    await send({"type": "websocket.accept", "subprotocol": (scope["subprotocols"] or [None])[0]})
-    while (event := await receive())["type"] == "websocket.receive":
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+
+async def echo(socket):
+    await socket.accept(next(iter(socket.scope["subprotocols"]), None))
+    while (event := await socket.receive())["type"] == "websocket.receive":
         if event.get("text") == "close":
-            await send({"type": "websocket.close", "code": 4002, "reason": "asked for"})
+            await socket.close(4002, "asked for")
             return
-        kind = "text" if event.get("text") is not None else "bytes"
-        await send({"type": "websocket.send", kind: event[kind]})
+        await socket.send({**event, "type": "websocket.send"})
+
+app = Starlette(routes=[WebSocketRoute("/", echo)])
 """
 
 
 @pytest.mark.parametrize("http", ["auto", "h11"])
-def test_uvicorns_command_line_takes_our_websocket_class(tmp_path: Path, http: str) -> None:
+def test_uvicorns_command_line_takes_our_websocket_class_and_keeps_its_settings(tmp_path: Path, http: str) -> None:
     (tmp_path / "echo.py").write_text(ECHO)
-    ours = "fairlead.server.websocket:WebSocketProtocol"
-    command = [sys.executable, "-m", "uvicorn", "--http", http, "--ws", ours, "--port", "0", "--lifespan", "off"]
-    process = Process([*command, "echo:app"], folder=tmp_path)
+    options = ["--ws", "fairlead.server:WebSocketProtocol", "--http", http, "--port", "0"]
+    settings = ["--ws-max-size", "600000", "--header", "X-Env:test"]
+    process = Process([sys.executable, "-m", "uvicorn", *options, *settings, "echo:app"], folder=tmp_path)
     try:
         port = process.line(r"running on http://127\.0\.0\.1:(\d+)")[1]
         with connect_sync(f"ws://127.0.0.1:{port}/", subprotocols=[Subprotocol("one")], proxy=None) as client:
             assert client.subprotocol == "one"
-            assert client.protocol.extensions == []  # compression was offered and is not taken
+            assert [extension.name for extension in client.protocol.extensions] == ["permessage-deflate"]
+            assert client.response is not None
+            assert (client.response.headers["server"], client.response.headers["x-env"]) == ("uvicorn", "test")
             for message in ("hello", "", b"\0\1\2", "x" * 500_000):
                 client.send(message)
                 assert client.recv(PATIENCE) == message
@@ -247,6 +289,11 @@ def test_uvicorns_command_line_takes_our_websocket_class(tmp_path: Path, http: s
             with pytest.raises(ConnectionClosed) as caught:
                 client.recv(PATIENCE)
             assert caught.value.rcvd == Close(4002, "asked for")
+        with connect_sync(f"ws://127.0.0.1:{port}/", proxy=None) as client:
+            client.send("x" * 600_001)
+            with pytest.raises(ConnectionClosed) as caught:
+                client.recv(PATIENCE)
+            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
         with connect_sync(f"ws://127.0.0.1:{port}/", proxy=None) as client:
             process.signal(signal.SIGTERM)
             with pytest.raises(ConnectionClosed) as caught:
@@ -256,3 +303,30 @@ def test_uvicorns_command_line_takes_our_websocket_class(tmp_path: Path, http: s
         assert not [line for line in process.lines if "Traceback" in line or "ERROR" in line]
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        ({}, {"message_size": 16 * 2**20, "compression": "shared", "ping_after": 20, "ping_timeout": 40}),
+        ({"ws_max_size": 5, "ws_per_message_deflate": False}, {"message_size": 5, "compression": "off"}),
+        ({"ws_ping_interval": 3.0, "ws_ping_timeout": 0.5}, {"ping_after": 3, "ping_timeout": 3.5}),
+        ({"ws_ping_interval": None}, {"ping_after": 43_200, "ping_timeout": 43_220}),
+        ({"ws_ping_interval": 0.0, "ws_ping_timeout": None}, {"ping_after": 43_200, "ping_timeout": 86_400}),
+        ({"ws_max_size": 2**40, "ws_ping_interval": 1e-9, "ws_ping_timeout": 1e9}, {"message_size": 2**31}),
+        ({"ws_max_size": 0}, {"message_size": 1}),
+    ],
+)
+def test_a_drop_in_is_limited_as_uvicorn_is_set(settings: dict[str, Any], limits: dict[str, object]) -> None:
+    found = configured(Config(Endpoints().app, log_config=None, **settings))
+    assert {name: getattr(found, name) for name in limits} == limits
+
+
+async def test_a_drop_in_does_not_slow_down_a_client_that_sends_much() -> None:
+    async with running(DROP_IN, Endpoints().app) as server, server.connect("/echo/a") as client:
+        await client.recv()
+        started = time.monotonic()
+        for _ in range(1000):
+            await client.send("x")
+            await client.recv()
+        assert time.monotonic() - started < 1000 / Limits().message_rate / 2

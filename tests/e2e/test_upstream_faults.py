@@ -460,8 +460,7 @@ async def test_rights_are_renewed_before_they_expire(site: Site) -> None:
     began = asyncio.get_running_loop().time()
     assert client.hello["expires_in"] == 5
     await client.subscribe(ROOM, "a")
-    async with asyncio.timeout(6.0):
-        await site.api.asked(2)
+    await site.api.asked(2, timeout=6.0)
     assert asyncio.get_running_loop().time() - began >= 3.4
     notice = {"type": "unsubscribed", "requestId": "a", "room": ROOM, "reason": "revoked"}
     assert await client.receive() == notice

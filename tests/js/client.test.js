@@ -1,53 +1,22 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it, mock } from "node:test";
+import { describe, it } from "node:test";
 
 import { connect } from "../../src/fairlead/static/fairlead.js";
-import { FakeWebSocket, record, settle } from "./fakes.js";
+import { FakeWebSocket, failure, isolate, record, settle, tick, world } from "./fakes.js";
 
 const URL = "ws://gateway.test/ws/";
 
-/** The random number that every delay is made with; 1 gives the longest delay. */
-let random;
-let connections;
-let rejections;
-
-const onRejection = (error) => rejections.push(error);
+const ignore = () => {};
 const open = (options = {}) => {
   const connection = connect(URL, { WebSocket: FakeWebSocket, ...options });
-  connections.push(connection);
+  world.opened.push(connection);
   return connection;
 };
-/** Let time pass in small steps: a timer set by a timer counts from the end of the step it is set in. */
-const tick = (milliseconds) => {
-  for (let left = milliseconds; left > 0; left -= 500) mock.timers.tick(Math.min(left, 500));
-};
-const ignore = () => {};
 
-/** Why a promise was rejected: the error's message. */
-const refusal = (promise) =>
-  promise.then(
-    () => assert.fail("was not rejected"),
-    (error) => error.message,
-  );
+/** The word that a promise was rejected with. */
+const refusal = async (promise) => (await failure(promise)).message;
 
-beforeEach(() => {
-  FakeWebSocket.made = [];
-  connections = [];
-  rejections = [];
-  random = 1;
-  mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
-  mock.method(Math, "random", () => random);
-  process.on("unhandledRejection", onRejection);
-});
-
-afterEach(async () => {
-  for (const connection of connections) connection.close();
-  mock.timers.reset();
-  mock.restoreAll();
-  await settle();
-  process.off("unhandledRejection", onRejection);
-  assert.deepEqual(rejections, [], "a promise was rejected and nobody had to look");
-});
+isolate();
 
 describe("subscribing", () => {
   it("is held back until the server has let us in, and keeps its order", () => {
@@ -286,7 +255,7 @@ describe("reconnecting", () => {
       assert.equal(FakeWebSocket.made.length, made + 1);
     }
     assert.deepEqual(bounds, [100, 200, 400, 800, 1000, 1000]);
-    random = 0.25;
+    world.random = 0.25;
     FakeWebSocket.last.breaks();
     assert.equal(bounds.at(-1), 250);
   });
@@ -399,6 +368,13 @@ describe("the watchdog", () => {
     assert.deepEqual(FakeWebSocket.last.sent, ["ping", "ping", "ping"]);
   });
 
+  it("pings at least once an hour", () => {
+    open();
+    FakeWebSocket.last.greets({ ping: 1e9 });
+    tick(3_600_000);
+    assert.deepEqual(FakeWebSocket.last.sent, ["ping"]);
+  });
+
   it("gives up a connection that does not answer, and hears it no more", () => {
     const connection = open({ pongTimeout: 4000 });
     const events = record(connection);
@@ -493,6 +469,24 @@ describe("refusals", () => {
     tick(20_000);
     assert.equal(connection.state, "closed");
     assert.ok(FakeWebSocket.last.closed);
+  });
+
+  it("that invited a retry are forgotten when it succeeds", () => {
+    const connection = open();
+    FakeWebSocket.last.says({ is_authorized: false, error: "unavailable", retry: true });
+    FakeWebSocket.last.breaks(1013);
+    tick(1000);
+    FakeWebSocket.last.greets();
+    FakeWebSocket.last.breaks(4403);
+    assert.equal(connection.state, "closed");
+  });
+
+  it("cut short by close() end what waits with its word", async () => {
+    const connection = open();
+    const { ready } = connection.subscribe("a", ignore);
+    FakeWebSocket.last.says({ is_authorized: false, error: "forbidden" });
+    connection.close();
+    assert.equal(await refusal(ready), "closed");
   });
 
   for (const code of [4401, 4403, 4040]) {
@@ -614,7 +608,7 @@ describe("events", () => {
 
 describe("the address", () => {
   const address = (url) => {
-    connections.push(connect(url, { WebSocket: FakeWebSocket }));
+    world.opened.push(connect(url, { WebSocket: FakeWebSocket }));
     return FakeWebSocket.last.url;
   };
 

@@ -1,3 +1,6 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock } from "node:test";
+
 /** A scripted WebSocket: the tests are its server. */
 export class FakeWebSocket {
   /** @type {FakeWebSocket[]} Every socket that was made, in order. */
@@ -11,7 +14,7 @@ export class FakeWebSocket {
     this.url = url;
     this.sent = [];
     this.closed = false;
-    this.listeners = { message: [], close: [] };
+    this.listeners = { open: [], message: [], close: [] };
     FakeWebSocket.made.push(this);
   }
 
@@ -38,7 +41,12 @@ export class FakeWebSocket {
     for (const listener of this.listeners.message) listener({ data });
   }
 
-  /** The server lets the client in. */
+  /** The handshake is done; a gateway has not yet spoken. */
+  opens() {
+    for (const listener of this.listeners.open) listener({});
+  }
+
+  /** A gateway lets the client in. */
   greets(more = {}) {
     this.says({ is_authorized: true, version: 1, allowed_rooms: [], ping: 25, ...more });
   }
@@ -48,6 +56,48 @@ export class FakeWebSocket {
     for (const listener of this.listeners.close) listener({ code, reason });
   }
 }
+
+/** What the tests of one file share. */
+export const world = {
+  /** The random number that every delay is made with; 1 gives the longest delay. */
+  random: 1,
+  /** What is to be closed after the test. */
+  opened: [],
+};
+
+/** Give every test of a file new sockets and its own clock, and let no rejection pass unseen. */
+export function isolate() {
+  let rejections;
+  const onRejection = (error) => rejections.push(error);
+  beforeEach(() => {
+    FakeWebSocket.made = [];
+    Object.assign(world, { random: 1, opened: [] });
+    rejections = [];
+    mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+    mock.method(Math, "random", () => world.random);
+    process.on("unhandledRejection", onRejection);
+  });
+  afterEach(async () => {
+    for (const each of world.opened) each.close();
+    mock.timers.reset();
+    mock.restoreAll();
+    await settle();
+    process.off("unhandledRejection", onRejection);
+    assert.deepEqual(rejections, [], "a promise was rejected and nobody had to look");
+  });
+}
+
+/** Let time pass in small steps: a timer set by a timer counts from the end of the step it is set in. */
+export function tick(milliseconds) {
+  for (let left = milliseconds; left > 0; left -= 500) mock.timers.tick(Math.min(left, 500));
+}
+
+/** The error that a promise was rejected with. */
+export const failure = (promise) =>
+  promise.then(
+    () => assert.fail("was not rejected"),
+    (error) => error,
+  );
 
 /** Let promises settle. */
 export const settle = () => new Promise((resolve) => setImmediate(resolve));

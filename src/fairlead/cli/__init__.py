@@ -16,13 +16,16 @@ import fairlead
 from fairlead.cli.check import check
 from fairlead.cli.demo import demo
 from fairlead.cli.gateway import gateway
+from fairlead.cli.new import new
 from fairlead.cli.publish import publish
+from fairlead.cli.routes import routes
+from fairlead.cli.run import run
 from fairlead.errors import FairleadError
 
 _INTERRUPTED = 130
 
 _app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command in (gateway, check, publish, demo):
+for _command in (new, run, routes, gateway, publish, check, demo):
     _app.command()(_command)
 
 

@@ -1,34 +1,78 @@
-"""``fairlead check``: would the gateway start with these settings?"""
+"""``fairlead check``: would the gateway start with these settings, or the project in this folder?"""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
+from fairlead.app.settings import FILE
 from fairlead.cli.listening import check_startable
+from fairlead.cli.routes import rows
+from fairlead.cli.run import server_tls
+from fairlead.cli.target import Target
 from fairlead.errors import UsageError
-from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings
+from fairlead.gateway.settings import GatewaySettings
 from fairlead.settings import load
 
 
 def check(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Settings in TOML.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="TARGET", help="The gateway's settings in TOML, a project's folder, or MODULE:NAME."),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As for the gateway.")] = None,
-) -> None:
-    """Say whether and how the gateway would start.
+) -> int:
+    """Say whether and how the gateway or a project would start.
 
-    Checks the settings of the file and of the environment over it, and the files, hosts and certificates that they
-    name. Starts nothing, and asks the API nothing.
+    Of the gateway it checks the settings of the file and of the environment over it, and the files, hosts and
+    certificates that they name. Of a project it also imports the apps, and sees that no two routes or calls are the
+    same. Without TARGET it is the project in this folder, or else the gateway with the environment alone. Starts
+    nothing, and asks the API nothing.
     """
-    if file is not None and config is not None:
+    if target is not None and config is not None:
         raise UsageError("two files: give one, with -c or without it")
-    path = file or config
+    if config is None and (place := _project(target)) is not None:
+        return _check_project(place)
+    path = config if target is None else Path(target)
     settings = load(GatewaySettings, path, os.environ, {})
     check_startable(settings)
     typer.echo(f"{path or 'environment'}: {summary(settings)}")
+    return 0
+
+
+def _project(target: str | None) -> Target | None:
+    """What to check if it is not the gateway."""
+    if target is None:
+        return Target.parse(".") if Path(FILE).is_file() else None
+    path = Path(target)
+    if path.name == FILE and path.is_file():
+        return Target.parse(str(path.parent))
+    return Target.parse(target) if path.is_dir() or (":" in target and not path.exists()) else None
+
+
+def _check_project(place: Target) -> int:
+    """Import it; every fault is a line on stderr."""
+    from fairlead.app.application import App
+    from fairlead.app.project import ProjectFaults
+
+    try:
+        server = place.settings().server
+        server_tls(server)
+        app = place.load()
+    except ProjectFaults as exc:
+        for fault in exc.faults:
+            print(f"fairlead: {fault}", file=sys.stderr)
+        return 1
+    counts = Counter(row.kind for row in rows(app)) if isinstance(app, App) else {}
+    served = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "an application"
+    scheme = "https" if server.certfile else "http"
+    typer.echo(f"{place}: {served} on {_address(scheme, server)}")
+    return 0
 
 
 def summary(settings: GatewaySettings) -> str:
@@ -41,7 +85,18 @@ def summary(settings: GatewaySettings) -> str:
     )
 
 
-def _address(scheme: str, listener: ServerSettings | ApiSettings) -> str:
+class _Listener(Protocol):
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def uds(self) -> str: ...
+
+
+def _address(scheme: str, listener: _Listener) -> str:
     if listener.uds:
         return f"{scheme}+unix://{listener.uds}:"
     host = f"[{listener.host}]" if ":" in listener.host else listener.host

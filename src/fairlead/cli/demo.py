@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Option
 
-from fairlead.cli.listening import listening
-from fairlead.errors import UsageError
+from fairlead.errors import CannotListen
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings, UpstreamSettings
 from fairlead.limits import KIB, Limits
 
@@ -55,7 +54,7 @@ def demo(
         from fairlead.gateway.app import run
 
         typer.echo(_TEXT.format(port=port, gateway_port=gateway_port, api_port=api_port, key=key))
-        return listening(run, settings)
+        return run(settings)
 
 
 def _check_ports(ports: Mapping[str, int]) -> None:
@@ -66,7 +65,7 @@ def _check_ports(ports: Mapping[str, int]) -> None:
                 taken.enter_context(socket.create_server(("127.0.0.1", port)))
             except OSError as exc:
                 cause = os.strerror(exc.errno or 0).lower()
-                raise UsageError(f"cannot listen on 127.0.0.1:{port}: {cause}; choose another with {flag}") from exc
+                raise CannotListen(f"cannot listen on 127.0.0.1:{port}: {cause}; choose another with {flag}") from exc
 
 
 @contextmanager

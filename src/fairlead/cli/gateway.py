@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Option
 
-from fairlead.cli.listening import check_startable, listening
+from fairlead.cli.listening import check_startable
 from fairlead.gateway.settings import GatewaySettings
 from fairlead.settings import load
 
@@ -48,4 +48,4 @@ def gateway(
     check_startable(settings)
     from fairlead.gateway.app import run
 
-    return listening(run, settings)
+    return run(settings)

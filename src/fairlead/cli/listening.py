@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 from fairlead.brokers.urls import from_url
-from fairlead.errors import SettingsError, UsageError
+from fairlead.errors import SettingsError
 from fairlead.gateway import tls
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings
 
-# The event loop's own text: its OSError carries the address in no other way.
-_BIND = re.compile(r"bind on address \('([^']*)', (\d+)[^)]*\): (?:\[errno -?\d+\] )?(.+)", re.IGNORECASE)
-_BINDING = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 _UDS_SIZE = 107
 """Bytes of a Unix socket's path that Linux takes."""
 
@@ -51,28 +45,3 @@ def _check_address(section: str, listener: ServerSettings | ApiSettings) -> None
         socket.getaddrinfo(listener.host, None)
     except OSError as exc:
         raise SettingsError(f"{section}.host: cannot listen on {listener.host}: {exc.strerror}") from None
-
-
-def listening(run: Callable[[GatewaySettings], int], settings: GatewaySettings) -> int:
-    """Run a server until it ends and return its exit status.
-
-    Raises:
-        UsageError: An address cannot be listened on; the text says which and why.
-    """
-    try:
-        return run(settings)
-    except OSError as exc:
-        is_about_a_file = exc.filename is not None
-        if not _BIND.search(str(exc)) and (is_about_a_file or exc.errno not in _BINDING):
-            raise
-        raise UsageError(cannot_listen(exc)) from exc
-
-
-def cannot_listen(exc: OSError) -> str:
-    """One line about an address that could not be bound."""
-    found = _BIND.search(str(exc))
-    if found is None:
-        cause = exc.strerror or str(exc)
-        return f"cannot listen: {cause[:1].lower()}{cause[1:]}"
-    host = f"[{found[1]}]" if ":" in found[1] else found[1]
-    return f"cannot listen on {host}:{found[2]}: {found[3].lower()}"

@@ -22,7 +22,7 @@ from fairlead.gateway.upstream import Upstream
 from fairlead.handshake import Reject, Request, client_address, from_trusted_proxy, normal_origin, origin_fault
 from fairlead.message import Message
 from fairlead.transports import Transport
-from fairlead.transports.asgi import Receive, Scope, Send, accept, refuse
+from fairlead.transports.asgi import Receive, Scope, Send, carry, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Admission:
         else:
             if answer is not None:
                 connection = self._admit(id, answer, forwarded)
-                await accept(scope, receive, send, connection, limits=self._limits)
+                await carry(scope, receive, send, connection, limits=self._limits)
 
     def _judge(self, request: Request, id: str) -> bytes:
         """Check the Origin and make the header block for the API.
@@ -117,7 +117,7 @@ class Admission:
         verdict = refusal.verdict
         if not self._over_http:
             farewell = Farewell(refused(verdict.value, retry=verdict is Verdict.UNAVAILABLE), _CLOSE[verdict])
-            await accept(scope, receive, send, farewell, limits=self._limits)
+            await carry(scope, receive, send, farewell, limits=self._limits)
             return
         headers = []
         if verdict is Verdict.UNAVAILABLE:

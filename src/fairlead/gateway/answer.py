@@ -83,6 +83,11 @@ class Answer:
     expires_in: float | None
     data: bytes | None
 
+    @property
+    def user_name(self) -> str | None:
+        """``user`` as text: this is how users are compared."""
+        return None if self.user is None else str(self.user)
+
 
 _UserId = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
 

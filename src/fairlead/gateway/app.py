@@ -23,6 +23,7 @@ from fairlead.gateway.metrics import Metrics
 from fairlead.gateway.public import PublicPages
 from fairlead.gateway.rights import Rights
 from fairlead.gateway.settings import GatewaySettings
+from fairlead.gateway.tls import server_context
 from fairlead.gateway.upstream import Upstream
 from fairlead.rooms.names import Grants
 from fairlead.rooms.node import Node
@@ -44,6 +45,7 @@ class Gateway:
     Args:
         settings: All of them.
         broker: Instead of the one that the settings name.
+        ticker: For the ends of rights, instead of one on the event loop's time.
 
     Attributes:
         admin: The ASGI application of the admin listener.
@@ -52,7 +54,9 @@ class Gateway:
         limits: Those of the settings.
     """
 
-    def __init__(self, settings: GatewaySettings, *, broker: Broker | None = None) -> None:
+    def __init__(
+        self, settings: GatewaySettings, *, broker: Broker | None = None, ticker: Ticker | None = None
+    ) -> None:
         server = settings.server
         self.limits = settings.limits
         self.ready = False
@@ -71,7 +75,7 @@ class Gateway:
         self.metrics.watch("fairlead_asks_in_flight", "Asks that the API has now", lambda: self._upstream.in_flight)
         self.metrics.watch("fairlead_asks_waiting", "Asks that wait for a place", lambda: self._upstream.waiting)
         self._admission = Admission(settings, self._upstream, self._admit)
-        self._ticker = Ticker()
+        self._ticker = ticker or Ticker()
         self._rights = Rights(
             lambda forwarded: self._upstream.ask(forwarded, first=True),
             self._ticker,
@@ -155,8 +159,7 @@ class Gateway:
             data=answer.data,
         )
         welcome = Welcome(message, answer.rooms, answer.expires_in)
-        user = None if answer.user is None else str(answer.user)
-        return Connection(self, id, welcome, user=user, grants=answer.grants, forwarded=forwarded)
+        return Connection(self, id, welcome, user=answer.user_name, grants=answer.grants, forwarded=forwarded)
 
     def opened(self, connection: Connection, expires_in: float | None) -> None:
         """The client got its 101."""
@@ -280,8 +283,8 @@ def run(settings: GatewaySettings, *, loop: str = "auto") -> int:
         The process's exit status: 0 after a drain, 1 if a second signal cut it short.
 
     Raises:
-        OSError: An address cannot be bound.
-        SettingsError: A certificate cannot be read, or the broker's URL has no such scheme.
+        CannotListen: An address cannot be bound.
+        SettingsError: A certificate or its key cannot be used, or the broker's URL has no such scheme.
     """
     logging.basicConfig(
         stream=sys.stderr, level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -301,8 +304,7 @@ def run(settings: GatewaySettings, *, loop: str = "auto") -> int:
         host=server.host,
         port=server.port,
         uds=server.uds,
-        certfile=server.certfile,
-        keyfile=server.keyfile,
+        tls=server_context(server) if server.certfile else None,
         also=[Listener(app=gateway.admin, host=api.host, port=api.port, uds=api.uds)],
         limits=settings.limits,
         flush=gateway.node.flush,

@@ -72,7 +72,7 @@ class HeaderMap:
             _HOST: host.encode(),
             _REQUEST_ID: request_id.encode(),
         }
-        for name, value in request.headers:
+        for name, value in request.raw_headers:
             if name in self._wanted:
                 known = seen.get(name)
                 seen[name] = value if not known else known + (b"; " if name == b"cookie" else b", ") + value

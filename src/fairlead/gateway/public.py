@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
-from importlib.resources import files
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 
+from fairlead.static import browser_client
 from fairlead.transports.asgi import Receive, Scope, Send
 
 
@@ -23,8 +22,6 @@ class PublicPages:
     def __init__(self, sockets: Collection[str], ready: Callable[[], bool]) -> None:
         self._sockets = sockets
         self._ready = ready
-        self._script = (files("fairlead") / "static" / "fairlead.js").read_bytes()
-        self._etag = f'"{hashlib.sha256(self._script).hexdigest()[:32]}"'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = self._response(scope)
@@ -40,7 +37,7 @@ class PublicPages:
             return PlainTextResponse("method not allowed\n", 405, headers={"allow": "GET, HEAD"})
         match path:
             case "/fairlead.js":
-                return self._client(Headers(scope=scope))
+                return browser_client(Headers(scope=scope))
             case "/healthz":
                 return PlainTextResponse("ok\n")
             case "/readyz":
@@ -48,15 +45,3 @@ class PublicPages:
             case _:
                 headers = {"upgrade": "websocket", "connection": "upgrade"}
                 return PlainTextResponse("this is a WebSocket endpoint\n", 426, headers=headers)
-
-    def _client(self, asked: Headers) -> Response:
-        headers = {
-            "access-control-allow-origin": "*",
-            "cache-control": "no-cache",  # revalidated each time: a new gateway brings a new client at once
-            "etag": self._etag,
-            "x-content-type-options": "nosniff",
-        }
-        known = {tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")}
-        if known & {self._etag, "*"}:
-            return Response(status_code=304, headers=headers)
-        return Response(self._script, headers=headers, media_type="text/javascript; charset=utf-8")

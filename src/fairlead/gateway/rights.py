@@ -103,8 +103,7 @@ class Rights:
             self._renewed(connection, answer)
 
     def _renewed(self, connection: Connection, answer: Answer) -> None:
-        user = None if answer.user is None else str(answer.user)
-        if user != connection.user:
+        if answer.user_name != connection.user:
             connection.close(CloseCode.UNAUTHORIZED, "another user")
             return
         connection.set_grants(answer.grants)

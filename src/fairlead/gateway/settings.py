@@ -5,8 +5,6 @@ Sizes are bytes, times are seconds. How the file, the environment and flags come
 
 from __future__ import annotations
 
-import dataclasses
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
@@ -15,7 +13,19 @@ from urllib.parse import urlsplit
 from fairlead.errors import SettingsError
 from fairlead.handshake import normal_origin
 from fairlead.limits import KIB, MIB, Limits
-from fairlead.settings import SECRET, Section, each, within
+from fairlead.settings import (
+    SECRET,
+    BrokerSettings,
+    File,
+    Host,
+    LogSettings,
+    Networks,
+    Port,
+    Section,
+    check_host,
+    each,
+    within,
+)
 
 Header = Mapping[str, str] | bool
 """One entry of ``[upstream.headers]``: False, or ``{header|query|cookie|value = "...", format = "... {} ..."}``."""
@@ -49,24 +59,6 @@ NOT_SETTABLE: Final = frozenset(
 with ``sec-websocket-``."""
 
 
-def _host(value: str) -> None:
-    if not value:
-        raise ValueError('must not be empty; "0.0.0.0" is every IPv4 address of this machine, "::" every IPv6 one')
-    try:
-        value.encode("idna")  # as the system's resolver will have it
-    except UnicodeError:
-        possible = False
-    else:
-        possible = value.isprintable() and not set(value) & set(" /@[]")
-    if not possible:
-        raise ValueError(f"neither an address nor the name of a host: {value!r}")
-
-
-def _file(value: str) -> None:
-    if "\0" in value:
-        raise ValueError("a file's name holds no NUL")
-
-
 def _url(value: str) -> None:
     if not value:
         raise ValueError("missing; set it in the file, as FAIRLEAD_UPSTREAM__URL or with --upstream")
@@ -83,7 +75,7 @@ def _url(value: str) -> None:
         raise ValueError(f"must be an http:// or https:// URL with a host, not {value!r}")
     if "#" in value:
         raise ValueError(f"must have no fragment: {value!r}")
-    _host(parts.hostname)
+    check_host(parts.hostname)
 
 
 def _origin(value: str) -> None:
@@ -91,13 +83,6 @@ def _origin(value: str) -> None:
         raise ValueError('"*" would let every web page act with its visitors\' cookies; list the origins')
     if normal_origin(value) is None:
         raise ValueError(f"must be an origin, scheme://host or scheme://host:port, and nothing after it: {value!r}")
-
-
-def _network(value: str) -> None:
-    try:
-        ipaddress.ip_network(value)
-    except ValueError as exc:
-        raise ValueError(f"must be an address or a network such as 10.0.0.0/8: {exc}") from None
 
 
 def _path(value: str) -> None:
@@ -121,16 +106,6 @@ def _keys(values: tuple[str, ...]) -> None:
 def _secret(value: str) -> None:
     if value and (len(value) < KEY_LENGTH or not _VISIBLE.fullmatch(value)):
         raise ValueError(f"must be {KEY_LENGTH} or more characters of visible ASCII; {MAKE_A_KEY}")
-
-
-def _broker(value: str) -> None:
-    # Which schemes there are is the brokers' to know. The value may hold a password: no text shows it.
-    try:
-        scheme = urlsplit(value).scheme
-    except ValueError:
-        scheme = ""
-    if not scheme or "://" not in value:
-        raise ValueError('must be a URL such as "memory://"')
 
 
 def _headers(table: Mapping[str, Header]) -> None:
@@ -164,9 +139,6 @@ def _header(name: str, entry: Mapping[str, str]) -> None:
         raise ValueError(f"the {source} of {name} is not a {source} name")
 
 
-Port = Annotated[int, within(0, 65_535)]
-Host = Annotated[str, _host]
-File = Annotated[str, _file]
 Url = Annotated[str, _url]
 
 
@@ -193,7 +165,7 @@ class ServerSettings(Section, frozen=True):
     path: Annotated[str, _path] = "/ws/"
     allowed_origins: Annotated[tuple[str, ...], each(_origin)] = ()
     require_origin: bool = False
-    trusted_proxies: Annotated[tuple[str, ...], each(_network)] = ()
+    trusted_proxies: Networks = ()
     refuse: Literal["close", "http"] = "close"
     certfile: File = ""
     keyfile: File = ""
@@ -269,18 +241,6 @@ class ApiSettings(Section, frozen=True):
     idempotency_keys: Annotated[int, within(1, 100_000_000)] = 100_000
 
 
-class BrokerSettings(Section, frozen=True):
-    """``[broker]``: what carries publications between gateways. ``memory://`` serves one gateway by itself."""
-
-    url: Annotated[str, _broker, SECRET] = "memory://"
-
-
-class LogSettings(Section, frozen=True):
-    """``[log]``."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
 class GatewaySettings(Section, frozen=True, kw_only=True):
     """All of it. ``limits`` are those of ``fairlead.limits``; a client of the gateway only subscribes and
     unsubscribes, so that its messages may have 64 KiB instead of 1 MiB.
@@ -298,28 +258,8 @@ class GatewaySettings(Section, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_limits(self.limits)
         server, api = self.server, self.api
         if (server.uds or server.port) and (server.uds, server.host, server.port) == (api.uds, api.host, api.port):
             raise SettingsError("api.port: the same as server.port; the admin listener needs its own")
         if server.uds and server.uds == api.uds:
             raise SettingsError("api.uds: the same as server.uds; the admin listener needs its own")
-
-
-def _check_limits(limits: Limits) -> None:
-    for field in dataclasses.fields(limits):
-        value: float | str | None = getattr(limits, field.name)
-        if isinstance(value, str):
-            continue  # its type says all
-        try:
-            if isinstance(value, float):
-                within(0 if field.name.startswith("drain_") else 0.1, _DAY)(value)
-            elif value is not None:
-                within(0 if field.name == "early_size" else 1, 2**31)(value)
-        except ValueError as exc:
-            raise SettingsError(f"limits.{field.name}: {exc}") from None
-    if limits.ping_timeout <= limits.ping_after:
-        raise SettingsError("limits.ping_timeout: must be longer than limits.ping_after, or no ping is ever sent")
-    for name in ("outbox_low", "burst_size"):
-        if getattr(limits, name) > limits.outbox_limit:
-            raise SettingsError(f"limits.{name}: must not be more than limits.outbox_limit")

@@ -85,6 +85,10 @@ class Hub:
         """How many members a room has."""
         return sum(len(group) for _, group in self._groups(room))
 
+    def members(self, room: RoomKey) -> Iterator[Member]:
+        """Everybody in a room. Not to be carried across a change of membership."""
+        return (member for _, members in self._groups(room) for member in members)
+
     def has(self, member: Member, room: RoomKey) -> bool:
         """Whether ``member`` is in ``room``."""
         found = self._rooms.get(room)
@@ -122,6 +126,11 @@ class Hub:
                 return False
         del self._rooms[room]
         return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits for ``flush`` in any room."""
+        return bool(self._waiting)
 
     def publish(self, room: RoomKey, publication: Publication) -> bool:
         """Let a publication wait for ``flush``; True if nothing waited in any room, so a flush has to be asked for.

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from fairlead.server.run import Listener, Server, run, serve
+from fairlead.server.websocket import WebSocketProtocol
 
-__all__ = ["Listener", "Server", "run", "serve"]
+__all__ = ["Listener", "Server", "WebSocketProtocol", "run", "serve"]

@@ -30,6 +30,10 @@ SLICE = 4 * 1024
 """Bytes parsed at once: a request that is only a line becomes objects of thirty times its size, so a read full of them
 is parsed as far as there is somebody to answer it."""
 
+UNCOUNTED = 256
+"""Bytes of a head that come on top of its size: method, version, line ends, white space. What is not parsed yet may be
+so much longer, or a head that is just not too large would be refused where it comes in two pieces."""
+
 HELD = 512 * 1024
 """Bytes that may wait behind requests that are being answered: twice what an event loop reads at once."""
 
@@ -97,13 +101,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._hold(data)
             return
         self._unset_keepalive_if_required()
-        begun = self._deadline is not None
+        begun = self._deadline
         if not self._busy():
             self._expect_head()  # RFC 9112, 2.2: empty lines before a head are its beginning
         self._feed(data)
-        if begun and self._deadline is not None and not self._held:
+        if begun is not None and self._deadline is begun and not self._held:  # the same head still
             self._unparsed += len(data)
-            if self._unparsed > self.shared.limits.head_size:
+            if self._unparsed > self.shared.limits.head_size + UNCOUNTED:
                 self._answer(431, "request head too large")
 
     def _feed(self, data: bytes) -> None:
@@ -195,7 +199,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_count += 1
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        super().on_header(name, value.rstrip(b" \t"))  # llhttp leaves what is behind a value (RFC 9112, 5.1)
 
     def _count(self, size: int) -> None:
         self._head_size += size

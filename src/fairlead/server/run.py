@@ -15,19 +15,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from fairlead.errors import UsageError
+from fairlead.errors import CannotListen, UsageError
 from fairlead.limits import Limits
 from fairlead.server.http import HttpProtocol
 from fairlead.server.lingering import LINGER
 from fairlead.server.websocket import WebSocketProtocol
 from fairlead.transports.native import NativeTransport
-from fairlead.transports.shared import Shared
+from fairlead.transports.shared import Held, Shared
 from fairlead.transports.ticker import Ticker
 
 BACKLOG = 4096
@@ -58,6 +58,7 @@ class Listener:
         uds: Path of a Unix socket instead of host and port. Readable and writable by its owner and group only.
         certfile: PEM file with the certificate chain; with it the listener speaks TLS.
         keyfile: PEM file with the private key, if it is not in ``certfile``.
+        tls: What to speak TLS with, instead of these two files.
     """
 
     app: Any
@@ -66,6 +67,7 @@ class Listener:
     uds: str = ""
     certfile: str = ""
     keyfile: str = ""
+    tls: ssl.SSLContext | None = None
 
 
 class _Endpoint:
@@ -98,9 +100,15 @@ class _Endpoint:
             self.address = f"unix:{self.listener.uds}"
             self.inode = Path(self.listener.uds).stat().st_ino
         else:
-            host, port = server.sockets[0].getsockname()[:2]
             scheme = "https" if self.config.ssl else "http"
-            self.address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+            self.address = f"{scheme}://{_joined(*server.sockets[0].getsockname()[:2])}"
+
+    def failed(self, exc: OSError) -> CannotListen:
+        """It cannot listen. The loops word the same causes differently, and partly with the address."""
+        place = self.listener.uds or _joined(self.listener.host, self.listener.port)
+        number = exc.errno or 0  # below zero it is of the name's resolution
+        cause = os.strerror(number) if number > 0 else exc.strerror or str(exc)
+        return CannotListen(f"cannot listen on {place}: {cause.lower()}")
 
 
 class Server(uvicorn.Server):
@@ -113,6 +121,7 @@ class Server(uvicorn.Server):
         flush: Called before clients are closed in a drain, so that what was published is on its way first.
         draining: Called once when a drain begins.
         ready: Called with all addresses, in order, when every listener accepts.
+        ticker: For pings and close deadlines, instead of one on the event loop's time.
     """
 
     def __init__(
@@ -124,14 +133,15 @@ class Server(uvicorn.Server):
         flush: Callable[[], None] | None = None,
         draining: Callable[[], None] | None = None,
         ready: Callable[[Sequence[str]], None] | None = None,
+        ticker: Ticker | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._limits = limits or Limits()
-        ticker = Ticker()
+        ticker = ticker or Ticker()
         self._endpoints: list[_Endpoint] = []
         for each in (listener, *also):
             state = ServerState()
-            shared = Shared(loop, self._limits, ticker, state.connections)  # type: ignore[arg-type]  # a wider set
+            shared = Shared(loop, self._limits, ticker, cast("set[Held]", state.connections))
             config = _config(each, shared, lifespan="off" if self._endpoints else "auto")
             self._endpoints.append(_Endpoint(each, config, shared, state))
         if self.shared.connection_limit < 1:
@@ -163,18 +173,16 @@ class Server(uvicorn.Server):
         try:
             for endpoint in self._endpoints:
                 endpoint.opened(await self._listen(endpoint))
-        except OSError:
+        except OSError as exc:
             self._stop_listening(self._endpoints)
             await self.lifespan.shutdown()
-            raise
+            raise endpoint.failed(exc) from exc
         self.started = True
         if self._on_ready is not None:
             self._on_ready(self.addresses)
 
     async def _listen(self, endpoint: _Endpoint) -> asyncio.Server:
         config, listener = endpoint.config, endpoint.listener
-        if not config.loaded:
-            config.load()
         make: Callable[..., asyncio.Protocol] = config.http_protocol_class
         factory = functools.partial(
             make,
@@ -193,7 +201,7 @@ class Server(uvicorn.Server):
             )
         if _answers(listener.uds):
             # Both loops would take the path from the other server, whose clients then find nobody.
-            raise OSError(errno.EADDRINUSE, f"{listener.uds} is another server's socket or no socket")
+            raise OSError(errno.EADDRINUSE, "another server's socket")
         server = _deepen(await self._loop.create_unix_server(factory, listener.uds, backlog=ACCEPTS, **tls))
         Path(listener.uds).chmod(0o660)
         return server
@@ -300,7 +308,7 @@ def _deepen(server: asyncio.Server) -> asyncio.Server:
 
 
 def _answers(path: str) -> bool:
-    """Whether somebody listens on a Unix socket, or something else than a socket is there."""
+    """Whether a server listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
@@ -310,6 +318,10 @@ def _answers(path: str) -> bool:
         except BlockingIOError:
             pass  # its queue is full, but it is there
         return True
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _nothing() -> None:
@@ -329,8 +341,9 @@ def _batches(clients: Sequence[NativeTransport], window: float) -> Iterator[tupl
 
 
 def _config(listener: Listener, shared: Shared, *, lifespan: Any) -> Config:
-    """uvicorn's configuration, with everything spelled out that its environment variables could move."""
-    return Config(
+    """uvicorn's configuration, loaded, with everything spelled out that its environment variables could move."""
+    context = listener.tls
+    config = Config(
         listener.app,
         host=listener.host,
         port=listener.port,
@@ -347,7 +360,10 @@ def _config(listener: Listener, shared: Shared, *, lifespan: Any) -> Config:
         ssl_certfile=listener.certfile or None,
         ssl_keyfile=listener.keyfile or None,
         ssl_version=ssl.PROTOCOL_TLS_SERVER,
+        ssl_context_factory=None if context is None else lambda config, default: context,
     )
+    config.load()
+    return config
 
 
 def raise_descriptor_limit() -> None:
@@ -365,27 +381,30 @@ async def serve(
     uds: str = "",
     certfile: str = "",
     keyfile: str = "",
+    tls: ssl.SSLContext | None = None,
     **options: Any,
 ) -> int:
     """Serve an ASGI application until a signal ends it.
 
     Args:
         app: The application; gets the lifespan.
-        host: See Listener, as for the next four.
+        host: See Listener, as for the next five.
         port: See Listener.
         uds: See Listener.
         certfile: See Listener.
         keyfile: See Listener.
+        tls: See Listener.
         options: The keyword arguments of Server.
 
     Returns:
         The process's exit status: 0 after a drain, 1 if a second signal cut it short.
 
     Raises:
-        OSError: An address cannot be bound.
+        CannotListen: An address cannot be bound.
+        OSError: A certificate or its key cannot be read.
         UsageError: The application's startup failed.
     """
-    listener = Listener(app=app, host=host, port=port, uds=uds, certfile=certfile, keyfile=keyfile)
+    listener = Listener(app=app, host=host, port=port, uds=uds, certfile=certfile, keyfile=keyfile, tls=tls)
     server = Server(listener, **options)
     await server.serve()
     return 1 if server.force_exit else 0

@@ -2,23 +2,21 @@
 
 An application that attached a receiver gets the connection natively and its call may return; any other one has
 complete ASGI semantics, on the same transport. Behind our HTTP class the head arrives as parsed. As a drop-in
-(``uvicorn --ws fairlead.server.websocket:WebSocketProtocol``) only uvicorn's re-serialised head is there, and is
-parsed again.
+(``uvicorn --ws fairlead.server:WebSocketProtocol``) only uvicorn's re-serialised head is there, and is parsed again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, cast
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
@@ -26,22 +24,28 @@ from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Message
 from fairlead.server.lingering import Lingering
-from fairlead.transports import Receiver, Transport
+from fairlead.transports import Receiver
 from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.native import NativeTransport
 from fairlead.transports.shared import Held, Shared, peer
 from fairlead.transports.ticker import Ticker
+from fairlead.websocket import Inbox
 from fairlead.wire.deflate import negotiate
-from fairlead.wire.opening import Opening, Refusal, judge, parse_head
+from fairlead.wire.opening import Field, Opening, Refusal, judge, parse_head, refusal_head
 
 logger = logging.getLogger(__name__)
 
 Event = MutableMapping[str, Any]
 
-INBOX = 32
-INBOX_SIZE = 64 * 1024
-"""Messages, and their bytes, that wait for an application that does not receive them; past it the socket is not read.
-One message is taken whatever its size, and as many as one read held besides."""
+
+ASGI = {"version": "3.0", "spec_version": "2.4"}
+NO_OPTIONS: dict[str, object] = {}
+"""Parts of every scope; shared, since a handler's connection keeps its scope."""
+
+
+ANY = 2**31
+NEVER = 43_200.0
+"""In the place of what a drop-in does not limit: the most that Limits takes, for times two of them together."""
 
 
 class Stage(Enum):
@@ -57,54 +61,31 @@ class Disconnected(OSError):
     """The client is gone (ASGI WebSocket specification, 2.4: sending then raises a subclass of OSError)."""
 
 
-class Inbox:
-    """What an application that does not know us will ``receive()``: the Receiver that speaks ASGI."""
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque([{"type": "websocket.connect"}])
-        self._size = 0  # of what came since it was empty
-        self._arrived: asyncio.Future[None] | None = None
-        self._over: Event | None = None
-        self.transport: Transport | None = None
-
-    def connected(self, transport: Transport) -> None:
-        self.transport = transport
-
-    def received(self, payload: str | bytes) -> None:
-        kind = "text" if isinstance(payload, str) else "bytes"
-        self._put({"type": "websocket.receive", kind: payload})
-        self._size += len(payload)
-        if self.transport is not None and (len(self._events) >= INBOX or self._size >= INBOX_SIZE):
-            self.transport.pause_reading()
-
-    def closed(self, code: int, reason: str) -> None:
-        self._over = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        self._put(self._over)
-
-    def _put(self, event: Event) -> None:
-        self._events.append(event)
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
-
-    async def receive(self) -> Event:
-        while not self._events:
-            if self._over is not None:
-                return self._over
-            self._arrived = asyncio.get_running_loop().create_future()
-            await self._arrived
-        event = self._events.popleft()
-        if not self._events and self.transport is not None:
-            self._size = 0
-            self.transport.resume_reading()
-        return event
-
-
 class WebSocketProtocol(asyncio.Protocol):
     """One opening handshake, from the judged request to the verdict; it is let go when the connection is native.
 
     Args:
-        shared: The listener's limits, deadlines and connections; made with the defaults where this is a drop-in.
+        shared: The listener's limits, deadlines and connections; made for uvicorn's settings where this is a drop-in.
     """
+
+    __slots__ = (
+        "_app_state",
+        "_config",
+        "_default_headers",
+        "_early",
+        "_entered",
+        "_inbox",
+        "_loop",
+        "_native",
+        "_opening",
+        "_receiver",
+        "_response",
+        "_shared",
+        "_stage",
+        "_tasks",
+        "_told",
+        "_transport",
+    )
 
     def __init__(
         self,
@@ -120,10 +101,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self._default_headers = server_state.default_headers
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
-        self._shared = shared or drop_in(self._loop, server_state)
+        self._shared = shared or drop_in(self._loop, server_state, config)
         self._stage = Stage.ASKED
         self._early = bytearray()
         self._inbox = Inbox()
+        self._told = False  # the application, of the handshake
         self._receiver: Receiver = self._inbox
         self._response: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -165,7 +147,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server is going, and there is no verdict yet."""
         if self._stage is Stage.ASKED:
-            self._refuse(503, [(b"retry-after", b"1")], b"the server is restarting\n")
+            self._refuse(503, b"the server is restarting\n", (b"Retry-After", b"1"))
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -182,13 +164,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self._early.clear()
         verdict = parsed if isinstance(parsed, Refusal) else judge(*parsed)
         if isinstance(verdict, Refusal):
-            self._end(verdict.response(self._default_headers))
+            self._end(verdict.response(_unframed(self._default_headers)))
         elif not isinstance(parsed, Refusal):
             self.begin(self._transport, verdict, parsed.headers, b"")
 
-    def begin(
-        self, transport: asyncio.Transport, opening: Opening, headers: Sequence[tuple[bytes, bytes]], early: bytes
-    ) -> None:
+    def begin(self, transport: asyncio.Transport, opening: Opening, headers: Sequence[Field], early: bytes) -> None:
         """Take the socket and ask the application.
 
         Args:
@@ -202,7 +182,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.connection_made(transport)
         transport.set_protocol(self)
         if not self._shared.enter():
-            self._refuse(503, [(b"retry-after", b"5")], b"too many connections\n")
+            self._refuse(503, b"too many connections\n", (b"Retry-After", b"5"))
             return
         self._entered = True
         if early:
@@ -211,13 +191,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _scope(
-        self, transport: asyncio.Transport, opening: Opening, headers: Sequence[tuple[bytes, bytes]]
-    ) -> dict[str, Any]:
+    def _scope(self, transport: asyncio.Transport, opening: Opening, headers: Sequence[Field]) -> dict[str, Any]:
         root_path = self._config.root_path
         return {
             "type": "websocket",
-            "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
+            "asgi": ASGI,
             "http_version": "1.1",
             "scheme": "wss" if is_ssl(transport) else "ws",
             "server": self._shared.address(transport),
@@ -229,7 +207,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": headers,
             "subprotocols": list(opening.subprotocols),
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": {}, EXTENSION: self},
+            "extensions": {"websocket.http.response": NO_OPTIONS, EXTENSION: self},
         }
 
     # -- the application ---------------------------------------------------------------------------------------------
@@ -243,22 +221,38 @@ class WebSocketProtocol(asyncio.Protocol):
         self._receiver = receiver
 
     async def _run(self, scope: dict[str, Any]) -> None:
+        code = CloseCode.INTERNAL_ERROR
         try:
-            await self._config.loaded_app(scope, self._inbox.receive, self._send)
+            await self._config.loaded_app(scope, self._receive, self._send)
+            code = CloseCode.NORMAL
+            if self._stage in (Stage.ASKED, Stage.REFUSING):
+                logger.error("the application returned from %s and had neither accepted nor refused", scope["path"])
         except Disconnected:
             pass
         except Exception:
             logger.exception("the application failed on %s", scope["path"])
-            self._left_open(CloseCode.INTERNAL_ERROR)
-        else:
-            self._left_open(CloseCode.NORMAL)
+        finally:
+            self._left_open(code)  # also if it was cancelled, or lost another connection than this one
 
     def _left_open(self, code: CloseCode) -> None:
         """The application is done: a missing verdict is a refusal; a connection of its own is closed."""
         if self._stage in (Stage.ASKED, Stage.REFUSING):
-            self._refuse(500, [], b"internal server error\n")
+            self._refuse(500, b"internal server error\n")
         elif self._native is not None and self._receiver is self._inbox:
             self._native.close(code)
+
+    async def _receive(self) -> Event:
+        if not self._told:
+            self._told = True
+            return {"type": "websocket.connect"}
+        try:
+            await self._inbox.filled()
+        except Closed as closed:
+            # 1006 comes of no Close frame (RFC 6455, 7.1.5), so there is no reason either.
+            reason = {} if closed.code == CloseCode.ABNORMAL else {"reason": closed.reason}
+            return {"type": "websocket.disconnect", "code": closed.code, **reason}
+        payload = self._inbox.take()
+        return {"type": "websocket.receive", "text" if isinstance(payload, str) else "bytes": payload}
 
     async def _send(self, event: Event) -> None:
         kind = event["type"]
@@ -268,7 +262,7 @@ class WebSocketProtocol(asyncio.Protocol):
             case Stage.REFUSING if kind == "websocket.http.response.body":
                 self._response.append(event.get("body", b""))
                 if not event.get("more_body", False):
-                    self._end(b"".join(self._response))
+                    self._end(_sized(self._response))
             case Stage.ACCEPTED if self._native is not None and self._receiver is self._inbox:
                 await self._forward(self._native, kind, event)
             case Stage.OVER:
@@ -280,21 +274,26 @@ class WebSocketProtocol(asyncio.Protocol):
         if kind == "websocket.accept":
             self._accept(event.get("subprotocol"), event.get("headers") or [])
         elif kind == "websocket.close":
-            self._refuse(403, [], b"")
+            self._refuse(403, b"")
         elif kind == "websocket.http.response.start":
+            headers = _unframed(event.get("headers") or [])
+            self._response = [refusal_head(event["status"], [*_unframed(self._default_headers), *headers])]
             self._stage = Stage.REFUSING
-            self._response = [self._head(event["status"], event.get("headers") or [])]
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r} before the verdict")
 
-    def _accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def _accept(self, subprotocol: str | None, headers: Sequence[Field]) -> None:
         assert self._opening is not None and self._transport is not None
         compression = self._shared.limits.compression
         deflate = None
         if compression != "off":
             deflate = negotiate(self._opening.extensions, takeover=compression == "own")
+        # What uvicorn was told to say with every answer. A date alone is no loss (RFC 9110, 6.6.1: not with a 1xx).
+        defaults = _unframed(self._default_headers) if self._config.encoded_headers else []
         response = self._opening.response(
-            headers, subprotocol=subprotocol, extensions=None if deflate is None else deflate.response()
+            [*defaults, *headers],
+            subprotocol=subprotocol,
+            extensions=None if deflate is None else deflate.response(),
         )
         self._stage = Stage.ACCEPTED
         transport, self._transport = self._transport, None
@@ -303,6 +302,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._receiver is self._inbox:
             self._native = native
         early, self._early = bytes(self._early), bytearray()
+        self._opening = None  # a handler runs inside the application's call, so this object stays with the connection
         native.start(response, early)
 
     async def _forward(self, native: NativeTransport, kind: str, event: Event) -> None:
@@ -311,6 +311,10 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if kind != "websocket.send":
             raise RuntimeError(f"unexpected ASGI message {kind!r} after the accept")
+        while native.congested and native.open:
+            # Before, not after: however many tasks send at once, the outbox never fills over it.
+            with suppress(Closed):
+                await native.drained()
         if not native.open:
             raise Disconnected("the connection is closed")
         text, data = event.get("text"), event.get("bytes")
@@ -318,16 +322,11 @@ class WebSocketProtocol(asyncio.Protocol):
             native.send(Message(text.encode()))
         else:
             native.send(Message(data or b"", binary=True))
-        try:
-            await native.drained()
-        except Closed as closed:
-            raise Disconnected("the connection is closed") from closed
 
     # -- refusals ----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
-        length = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-        self._end(self._head(status, [*headers, *length]) + body)
+    def _refuse(self, status: int, body: bytes, *headers: Field) -> None:
+        self._end(Refusal(status, body, headers).response(_unframed(self._default_headers)))
 
     def _end(self, response: bytes) -> None:
         self._stage = Stage.OVER
@@ -338,23 +337,48 @@ class WebSocketProtocol(asyncio.Protocol):
             Lingering.answer(transport, self._shared.connections, response)
         self._inbox.closed(CloseCode.ABNORMAL, "")
 
-    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """A refusal always ends the connection, so that nothing behind the handshake is read as a request."""
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self._default_headers, *headers):
-            if name.lower() not in (b"connection", b"transfer-encoding"):
-                if any(byte in name + value for byte in b"\r\n\0"):
-                    raise ValueError(f"control characters in response header {name!r}")
-                lines.append(name + b": " + value + b"\r\n")
-        return b"".join([*lines, b"connection: close\r\n\r\n"])
+
+def _unframed(headers: Iterable[Field]) -> list[Field]:
+    """Without what is said about the connection and the body's end: every refusal ends with its connection."""
+    return [field for field in headers if field[0].lower() not in (b"connection", b"transfer-encoding")]
+
+
+def _sized(response: list[bytes]) -> bytes:
+    """An application's own refusal, its head and the parts of its body; with its length if it has none."""
+    head, body = response[0], b"".join(response[1:])
+    if body and b"\r\ncontent-length:" not in head.lower():
+        head = head[:-2] + b"Content-Length: %d\r\n\r\n" % len(body)
+    return head + body
 
 
 _drop_ins: WeakKeyDictionary[ServerState, Shared] = WeakKeyDictionary()
 
 
-def drop_in(loop: asyncio.AbstractEventLoop, state: ServerState) -> Shared:
-    """What the connections of a foreign server share, with the default limits; one per server."""
+def drop_in(loop: asyncio.AbstractEventLoop, state: ServerState, config: Config) -> Shared:
+    """What the connections of a foreign server share; one per server."""
     shared = _drop_ins.get(state)
     if shared is None:
-        shared = _drop_ins[state] = Shared(loop, Limits(), Ticker(), cast("set[Held]", state.connections))
+        limits = configured(config)
+        shared = _drop_ins[state] = Shared(loop, limits, Ticker(), cast("set[Held]", state.connections))
     return shared
+
+
+def configured(config: Config) -> Limits:
+    """The limits of a drop-in: what uvicorn has a setting for is as set there, or at the nearest that we can do.
+
+    Message rates are not limited: uvicorn knows no such thing, and nobody could raise them here.
+    """
+    ping_after = _seconds(config.ws_ping_interval)
+    return Limits(
+        message_size=min(max(config.ws_max_size, 1), ANY),
+        compression="shared" if config.ws_per_message_deflate else "off",
+        ping_after=ping_after,
+        ping_timeout=ping_after + _seconds(config.ws_ping_timeout),
+        message_rate=ANY,
+        message_burst=ANY,
+    )
+
+
+def _seconds(setting: float | None) -> float:
+    """One of uvicorn's times; None and 0 mean never, for which half a day is near enough."""
+    return min(max(setting or NEVER, 0.1), NEVER)

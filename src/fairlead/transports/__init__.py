@@ -54,6 +54,11 @@ class Transport(Protocol):
         ...
 
     @property
+    def congested(self) -> bool:
+        """Whether ``drained()`` would wait: so much is queued that a polite sender pauses."""
+        ...
+
+    @property
     def outbox_full(self) -> bool:
         """Whether it was closed because its outbox was full; what a client says in a Close of its own is not it."""
         ...

@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message
 from fairlead.transports import Receiver
+from fairlead.wire.messages import close_payload, read_close
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,23 +47,54 @@ async def accept(
     subprotocol: str | None = None,
     headers: Headers = (),
     limits: Limits | None = None,
-) -> None:
-    """Let the client in and give its messages to the receiver.
-
-    Under the native server this returns after the accept and the connection lives on; elsewhere it returns when the
-    connection is over. The ``websocket.connect`` event must have been received.
+) -> AsgiTransport | None:
+    """Let the client in and give its messages to the receiver. The ``websocket.connect`` event must have been received.
 
     Args:
-        limits: Bounds for what waits for the client under a foreign server, which knows nothing of ours.
+        limits: Under a foreign server, which knows nothing of ours: ``message_size``, ``outbox_limit``, ``outbox_low``
+            and ``close_timeout``.
+
+    Returns:
+        None under the native server: the connection lives on by itself. Elsewhere the transport, whose ``run()`` has to
+        be awaited until the connection is over.
     """
     verdict = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)}
     extension: Extension | None = scope.get("extensions", {}).get(EXTENSION)
     if extension is not None:
         extension.attach(receiver)
         await send(verdict)
-        return
+        return None
+    if "spec_version" not in scope.get("asgi", {"spec_version": "2.0"}):
+        _warn_of_daphne()
     await send(verdict)
-    await AsgiTransport(receive, send, limits or Limits()).run(receiver)
+    transport = AsgiTransport(receive, send, receiver, limits or Limits())
+    transport.start()
+    return transport
+
+
+@cache
+def _warn_of_daphne() -> None:
+    """Once per process. Of the servers that are known it is the one that does not say which ASGI it speaks."""
+    logger.warning(
+        "this server does not name its version of ASGI; if it is Daphne, it never waits for clients that do not read: "
+        "what is sent to them fills its memory"
+    )
+
+
+async def carry(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    receiver: Receiver,
+    *,
+    subprotocol: str | None = None,
+    headers: Headers = (),
+    limits: Limits | None = None,
+) -> None:
+    """``accept``, and whatever the server leaves to us until the connection is over."""
+    transport = await accept(scope, receive, send, receiver, subprotocol=subprotocol, headers=headers, limits=limits)
+    if transport is not None:
+        await transport.run()
 
 
 async def refuse(
@@ -69,13 +102,11 @@ async def refuse(
 ) -> None:
     """Refuse the handshake with an HTTP answer; a server without the extension for that sends 403."""
     if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION, "reason": ""})
+        await send({"type": "websocket.close", "code": int(CloseCode.POLICY_VIOLATION), "reason": ""})
         return
-    fields = [
-        (b"content-type", content_type.encode("latin-1")),
-        (b"content-length", str(len(body)).encode()),
-        *headers,
-    ]
+    fields = [(b"content-length", str(len(body)).encode()), *headers]
+    if all(name != b"content-type" for name, _ in headers):
+        fields.insert(0, (b"content-type", content_type.encode("latin-1")))
     await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -95,13 +126,14 @@ ASGI: Form = _AsgiForm()
 class AsgiTransport:
     """A connection under any ASGI server.
 
-    The server's own limits hold for what comes in, and its pings. What waits for the client is bounded here. To be
-    made and used inside one running event loop.
+    The server's pings hold, and its own limit of a message where that is lower. To be made and used inside one running
+    event loop.
     """
 
-    def __init__(self, receive: Receive, send: Send, limits: Limits) -> None:
+    def __init__(self, receive: Receive, send: Send, receiver: Receiver, limits: Limits) -> None:
         self._receive = receive
         self._send = send
+        self._receiver = receiver
         self._limits = limits
         self._outbox: deque[Message] = deque()
         self._queued = 0
@@ -126,6 +158,10 @@ class AsgiTransport:
     def buffered(self) -> int:
         return self._queued
 
+    @property
+    def congested(self) -> bool:
+        return not self._drained.is_set()
+
     def send(self, outgoing: Message | Burst) -> None:
         if not self.open:
             return
@@ -148,10 +184,8 @@ class AsgiTransport:
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         if self.open:
-            self._outcome.set_result((code, reason))
-            self._filled.set()
-            self._drained.set()
-            self._reading.set()
+            legal = read_close(close_payload(code, reason))  # foreign servers fail with a reason that is too long
+            self._end(legal.code, legal.reason)
 
     def pause_reading(self) -> None:
         self._reading.clear()
@@ -159,50 +193,68 @@ class AsgiTransport:
     def resume_reading(self) -> None:
         self._reading.set()
 
-    async def run(self, receiver: Receiver) -> None:
-        """Carry the connection until it is over; the receiver is told so exactly once, whatever happens."""
-        writer = asyncio.create_task(self._write())
+    def start(self) -> None:
+        """Tell the receiver that the client is in; what it sends waits for ``run()``."""
         try:
-            await self._carry(receiver)
+            self._receiver.connected(self)
+        except Exception:
+            self._broken()
+
+    async def run(self) -> None:
+        """Carry the connection until it is over; the receiver is told so exactly once, whatever happens.
+
+        Raises:
+            Exception: The server does not send what it is given. Let it have its exception: servers that refuse a
+                close end the connection for a failure, and never for an application that returns.
+        """
+        reader, writer = asyncio.create_task(self._read()), asyncio.create_task(self._write())
+        try:
+            await asyncio.wait((reader, self._outcome), return_when=asyncio.FIRST_COMPLETED)
+            reader.cancel()  # Granian sends no close while somebody receives
             # What was sent before a close of ours goes out first; a slow client has so long to take it.
             await asyncio.wait((writer,), timeout=self._limits.close_timeout)
         finally:
-            self.close(CloseCode.ABNORMAL)
+            self._end(CloseCode.ABNORMAL)
+            reader.cancel()
             writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
-            receiver.closed(*self._outcome.result())
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            self._receiver.closed(*self._outcome.result())
+        if not writer.cancelled():
+            writer.result()
 
-    async def _carry(self, receiver: Receiver) -> None:
+    def _end(self, code: int, reason: str = "") -> None:
+        if self.open:
+            self._outcome.set_result((int(code), reason))
+            self._filled.set()
+            self._drained.set()
+            self._reading.set()
+
+    def _broken(self) -> None:
+        logger.exception("a receiver failed")
+        self.close(CloseCode.INTERNAL_ERROR)
+
+    async def _read(self) -> None:
         try:
-            receiver.connected(self)
-            while (event := await self._next()) is not None:
-                self._event(event, receiver)
+            while self.open:
+                event = await self._receive()
+                if event["type"] == "websocket.receive":
+                    await self._reading.wait()
+                    self._message(event)
+                elif event["type"] == "websocket.disconnect":
+                    self._drop()
+                    self._left = True
+                    self._end(event.get("code") or CloseCode.NO_STATUS, event.get("reason") or "")
         except Exception:
-            logger.exception("a receiver failed")
-            self.close(CloseCode.INTERNAL_ERROR)
+            self._broken()
 
-    async def _next(self) -> MutableMapping[str, Any] | None:
-        """The next event that may be handed on; None if the connection is closing."""
-        await self._reading.wait()
-        event = asyncio.ensure_future(self._receive())
-        try:
-            await asyncio.wait((event, self._outcome), return_when=asyncio.FIRST_COMPLETED)
-            if self.open:
-                await self._reading.wait()  # reading may have been paused while it came
-            return event.result() if self.open else None
-        finally:
-            if not event.done():
-                event.cancel()
-                await asyncio.gather(event, return_exceptions=True)
-
-    def _event(self, event: MutableMapping[str, Any], receiver: Receiver) -> None:
-        if event["type"] == "websocket.receive":
-            text = event.get("text")
-            receiver.received(text if text is not None else event["bytes"])
-        elif event["type"] == "websocket.disconnect":
-            self._drop()
-            self._left = True
-            self.close(event.get("code") or CloseCode.NO_STATUS, event.get("reason") or "")
+    def _message(self, event: MutableMapping[str, Any]) -> None:
+        text = event.get("text")
+        payload: str | bytes = event["bytes"] if text is None else text
+        limit = self._limits.message_size
+        if _exceeds(payload, limit):
+            self.close(CloseCode.MESSAGE_TOO_BIG, f"a message of more than {limit} bytes")
+        elif self.open:
+            self._receiver.received(payload)
 
     def _drop(self) -> None:
         self._outbox.clear()
@@ -214,16 +266,13 @@ class AsgiTransport:
                 await self._filled.wait()
                 self._filled.clear()
                 await self._flush()
-            if self._left:
-                return
-            code, reason = self._outcome.result()
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            if not self._left:
+                code, reason = self._outcome.result()
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except (OSError, RuntimeError):
-            # The client is gone, or was gone before our close: foreign servers say so with either of these.
-            self.close(CloseCode.ABNORMAL)
-        except Exception:
-            logger.exception("the server failed to send")
-            self.close(CloseCode.ABNORMAL)
+            pass  # the client is gone, or was gone before our close: foreign servers say so with either of these
+        finally:
+            self._end(CloseCode.ABNORMAL)
 
     async def _flush(self) -> None:
         while self._outbox:
@@ -234,3 +283,11 @@ class AsgiTransport:
             self._queued = self._queued - len(payload) if self._outbox else 0
             if self._queued < self._limits.outbox_low:
                 self._drained.set()
+
+
+def _exceeds(payload: str | bytes, limit: int) -> bool:
+    """Whether it takes more bytes than that. A character of a text takes up to four."""
+    size = len(payload)
+    if isinstance(payload, str) and size <= limit < 4 * size:
+        size = len(payload.encode())
+    return size > limit

@@ -41,6 +41,9 @@ SLICE = 16 * 1024
 """Bytes parsed at once, so that a read full of tiny frames becomes objects a few thousand at a time."""
 
 
+CORK = 64
+"""Frames joined into one write; with SLICE for the largest of them at most 1 MiB waits unseen by the outbox's limit."""
+
 _OUTBOX_FULL = (CloseCode.TRY_AGAIN_LATER, "outbox full")
 """How a slow client's connection ends. No other outcome is this object, whatever a client writes into its Close."""
 
@@ -176,7 +179,7 @@ class NativeTransport(asyncio.Protocol):
         if self._state:
             return
         if self._cork is not None:
-            self._cork.append(outgoing.wire(self._form))
+            self._corked(self._cork, outgoing.wire(self._form))
         elif self._congested:
             self._enqueue(outgoing.wire(self._form))
         else:
@@ -184,6 +187,10 @@ class NativeTransport(asyncio.Protocol):
             self._transport.write(data)
             if self._congested:
                 self._hold_back().writing = len(data)
+
+    @property
+    def congested(self) -> bool:
+        return self._congested
 
     @property
     def outbox_full(self) -> bool:
@@ -250,10 +257,16 @@ class NativeTransport(asyncio.Protocol):
         self._closing(*_OUTBOX_FULL)
         self._outcome = _OUTBOX_FULL
 
+    def _corked(self, cork: list[bytes], data: bytes) -> None:
+        """Let it wait for what else is sent in answer to the same read; not much, so that a slow client is noticed."""
+        cork.append(data)
+        if len(data) > SLICE or len(cork) >= CORK:
+            self._uncork()
+
     def _uncork(self) -> None:
         """Write everything that was sent while one read was processed, at once."""
         cork, self._cork = self._cork, None
-        if not cork:
+        if not cork or self._state is State.LOST:
             return
         data = cork[0] if len(cork) == 1 else b"".join(cork)
         if not self._congested:
@@ -319,9 +332,16 @@ class NativeTransport(asyncio.Protocol):
         if self._hold:
             self._hold_back().data += data
             return
-        self._cork = []
+        if self._cork is None:
+            self._cork = []
         if len(data) <= SLICE:
-            self._deliver(reader.feed(data))
+            events = reader.feed(data)
+            self._deliver(events)
+            if len(events) > 1 and self._state is State.OPEN:
+                # Whoever answers from a task of its own does so in the next turn: that, too, is one write. 32 messages
+                # echoed by a handler cost 1.3 µs each this way, 6 with a write for each.
+                self._shared.loop.call_soon(self._uncork)
+                return
         else:
             self._deliver_slices(reader, data)
         self._uncork()
@@ -415,7 +435,8 @@ class NativeTransport(asyncio.Protocol):
         reader, waiting = self._reader, self._waiting
         if self._hold or reader is None:
             return
-        self._cork = []
+        if self._cork is None:
+            self._cork = []
         data = b""
         if waiting is not None:
             events, waiting.events = waiting.events, []

@@ -5,35 +5,72 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 from fairlead.wheel import Timed, Wheel
 
 logger = logging.getLogger(__name__)
 
 
+class Timer(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Where time comes from; an event loop is one."""
+
+    def time(self) -> float:
+        """Seconds, from any origin; they never go back."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call back, from the event loop, in so many seconds."""
+        ...
+
+
+class LoopClock:
+    """The time of whichever event loop is running."""
+
+    def time(self) -> float:
+        return time.monotonic()
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        return asyncio.get_running_loop().call_later(delay, callback)
+
+
+_LOOP = LoopClock()
+
+
 class Ticker:
     """Coarse deadlines on an event loop, within a second.
 
     It needs no start and no stop: the first deadline starts its timer on the running loop, and the last one ends it.
+
+    Args:
+        clock: Where time comes from; tests give one that they turn by hand.
     """
 
-    __slots__ = ("_timer", "wheel")
+    __slots__ = ("_clock", "_timer", "wheel")
 
-    def __init__(self) -> None:
-        self._timer: asyncio.TimerHandle | None = None
-        self.wheel = Wheel(_second())
+    def __init__(self, clock: Clock = _LOOP) -> None:
+        self._clock = clock
+        self._timer: Timer | None = None
+        self.wheel = Wheel(self._second())
 
     @property
     def now(self) -> int:
         """The current second, also while no deadline keeps the wheel turning."""
         if self._timer is None:
-            self.wheel.advance(_second())
+            self.wheel.advance(self._second())
         return self.wheel.now
 
     def schedule(self, item: Timed, delay: float) -> None:
         """Set or move the item's deadline, seconds from now; see ``Wheel.schedule``."""
         if self._timer is None:
-            self.wheel.advance(_second())
+            self.wheel.advance(self._second())
             self._start()
         self.wheel.schedule(item, delay)
 
@@ -45,11 +82,11 @@ class Ticker:
             self._timer = None
 
     def _start(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
+        self._timer = self._clock.call_later(1.0, self._tick)
 
     def _tick(self) -> None:
         self._start()
-        for item in self.wheel.advance(_second()):
+        for item in self.wheel.advance(self._second()):
             try:
                 item.expired()
             except Exception:
@@ -59,6 +96,5 @@ class Ticker:
             self._timer.cancel()
             self._timer = None
 
-
-def _second() -> int:
-    return int(time.monotonic()) + 1
+    def _second(self) -> int:
+        return int(self._clock.time()) + 1

@@ -33,6 +33,7 @@ _VERSION = re.compile(rb"HTTP/([0-9]\.[0-9])")
 # RFC 9110, 7.2: uri-host [":" port]; no comma (two hosts merged), no percent-encoding and no IPvFuture (nobody's).
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
 
+_PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
 _UPGRADE = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"))  # RFC 9110, 15.5.22; RFC 6455, 4.2.2
 _RESERVED = frozenset(
     {b"connection", b"content-length", b"transfer-encoding", b"upgrade"}
@@ -72,13 +73,8 @@ class Refusal:
         Raises:
             ValueError: A header line that must not be sent; see ``Opening.response``.
         """
-        upgrade = b", Upgrade" if self.status == HTTPStatus.UPGRADE_REQUIRED else b""  # RFC 9110, 7.8
-        lines = [
-            b"HTTP/1.1 %d %s\r\n" % (self.status, HTTPStatus(self.status).phrase.encode()),
-            b"Connection: close%s\r\nContent-Length: %d\r\n" % (upgrade, len(self.body)),
-            b"Content-Type: text/plain; charset=utf-8\r\n",
-        ]
-        return b"".join([*lines, *starmap(_line, self.headers), *_further(headers), b"\r\n", self.body])
+        about = ((b"Content-Length", b"%d" % len(self.body)), (b"Content-Type", b"text/plain; charset=utf-8"))
+        return refusal_head(self.status, [*about, *self.headers, *_further(headers)]) + self.body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +121,28 @@ class Opening:
             lines.append(_line(b"Sec-WebSocket-Protocol", subprotocol.encode()))
         if extensions is not None:
             lines.append(_line(b"Sec-WebSocket-Extensions", extensions))
-        return b"".join([*lines, *_further(headers), b"\r\n"])
+        return b"".join([*lines, *starmap(_line, _further(headers)), b"\r\n"])
+
+
+def refusal_head(status: int, headers: Iterable[Field]) -> bytes:
+    """Return the head of a response that refuses a WebSocket, up to the empty line.
+
+    It says that the connection is closed; close it after the body: what follows the request's head is not another
+    request.
+
+    Args:
+        status: A final one, registered or not.
+        headers: All header lines but ``Connection``.
+
+    Raises:
+        ValueError: The status is not from 200 to 599, a name is not a token, a value has CR, LF, NUL or another control
+            character.
+    """
+    if not 200 <= status <= 599:
+        raise ValueError(f"not the status of a refusal: {status}")
+    upgrade = b", Upgrade" if status == HTTPStatus.UPGRADE_REQUIRED else b""  # RFC 9110, 7.8
+    first = b"HTTP/1.1 %d %s\r\nConnection: close%s\r\n" % (status, _PHRASES.get(status, b""), upgrade)
+    return b"".join([first, *starmap(_line, headers), b"\r\n"])
 
 
 def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) -> Opening | Refusal:
@@ -318,11 +335,11 @@ def _is_clean(value: bytes) -> bool:
     return not _CONTROL_CHARACTER.search(text)
 
 
-def _further(headers: Iterable[Field]) -> Iterator[bytes]:
+def _further(headers: Iterable[Field]) -> Iterator[Field]:
     for name, value in headers:
         if name.lower() in _RESERVED:
             raise ValueError(f"the header {name!r} is set by the handshake itself or must not be in its response")
-        yield _line(name, value)
+        yield name, value
 
 
 def _line(name: bytes, value: bytes) -> bytes:

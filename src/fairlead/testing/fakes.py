@@ -62,6 +62,10 @@ class RecordingTransport:
         return 0
 
     @property
+    def congested(self) -> bool:
+        return False
+
+    @property
     def payloads(self) -> list[bytes]:
         """Every message's payload, in order."""
         return [message.payload for outgoing in self.sent for message in outgoing.messages]

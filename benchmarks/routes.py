@@ -1,0 +1,50 @@
+"""What many routes cost a handshake: server CPU with 1 and with 1,000 of them, to the one that was added last.
+
+Starlette's router, on uvicorn, tries one after the other; ours looks up each segment of the path.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from handshake import window
+from harness import Subject, Target, compare, options, script
+
+COUNTS = (1, 1000)
+SYSTEMS = {
+    "fairlead": ("handlers.py", ("fairlead",)),
+    "uvicorn+starlette": ("peers/with_starlette.py", ("uvicorn", "starlette")),
+}
+
+
+def measure(name: str, routes: int, count: int) -> float:
+    """One repeat on a fresh server: microseconds of server CPU per handshake."""
+    with script(f"{name} {routes}") as server:
+        return window(server, f"/thing{routes - 1}/7", count)
+
+
+def title(system: str, routes: int) -> str:
+    """A subject's name."""
+    return f"{system}, {routes} route{'s' if routes > 1 else ''}"
+
+
+def main() -> None:
+    """Compare both counts on both."""
+    quick, repeats = options(__doc__, quick=2, full=5)
+    count = 1000 if quick else 4000
+    few, many = COUNTS
+    compare(
+        f"routes, {count} handshakes to the last of them",
+        "us CPU/handshake",
+        [
+            Subject(title(system, routes), packages, functools.partial(measure, path, routes, count))
+            for system, (path, packages) in SYSTEMS.items()
+            for routes in COUNTS
+        ],
+        repeats,
+        [Target(title(system, many), 2.0, title(system, few)) for system in ("fairlead",)],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,513 @@
+"""Socket routes: paths with typed parameters, guards, handlers. On Starlette's routing, for any router of its kind.
+
+The order of checks is always the same: route, Origin, guards from the outermost router to the innermost, the endpoint's
+own ``authorize``; only then the 101. There is no way to serve a route that leaves one of them out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from copy import copy
+from typing import Any, Literal, TypeVar
+
+from starlette._utils import get_route_path
+from starlette.datastructures import URLPath
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Match, Mount, NoMatchFound, Route, replace_params
+from starlette.routing import Router as StarletteRouter
+from starlette.routing import compile_path as compile_http_path
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fairlead.errors import CloseCode, UsageError
+from fairlead.handling import handle
+from fairlead.handshake import Reject, Request, normal_origin, origin_fault
+from fairlead.limits import Limits
+from fairlead.paths import Index, compile_path
+from fairlead.transports.asgi import accept, refuse
+from fairlead.websocket import WebSocket
+
+logger = logging.getLogger(__name__)
+
+Guard = Callable[[Request], Awaitable[Reject | None]]
+"""Looks at the request before the 101: returns None to let it pass, raises or returns Reject to refuse it."""
+
+Handler = Callable[..., Awaitable[None]]
+"""``async def handler(ws)`` with, by their names, any of the path's parameters."""
+
+Origins = Collection[str] | Literal["*"]
+"""Origins allowed besides the same one, such as ``["https://app.example.org"]``; "*" turns the check off."""
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+REQUEST = "fairlead.request"
+ROOMS = "fairlead.rooms"
+LIMITS = "fairlead.limits"
+
+
+class Endpoint:
+    """A route as a class. A new instance for each connection, the same one for both methods."""
+
+    async def authorize(self, request: Request) -> Reject | None:
+        """The last guard. What it leaves on ``self`` or in ``request.state`` the handler finds there."""
+        return None
+
+    async def handle(self, ws: WebSocket, *args: Any, **params: Any) -> None:
+        """Talk to the client; the connection ends when this returns. May take the path's parameters by name."""
+        raise NotImplementedError
+
+
+class WebSocketRoute(BaseRoute):
+    """A path whose clients talk to one endpoint. Goes into any Starlette or FastAPI list of routes.
+
+    Args:
+        path: Such as ``/thing/{id:int}``; ``{name}`` alone takes text up to the next slash, ``{name:path}`` the rest,
+            ``{name:EXPRESSION}`` what a regular expression describes.
+        endpoint: An ``async def`` handler, or an Endpoint class.
+        name: For ``url_path_for``; the endpoint's own without it.
+        guards: Are asked in order, before the endpoint's ``authorize``.
+        allowed_origins: None: the router's rule, which without one is "the same origin".
+        subprotocols: What it can speak, its favourite first; the first that the client offers is agreed on.
+
+    Raises:
+        UsageError: The path, the endpoint or a guard cannot be used.
+    """
+
+    socket: type[WebSocket] = WebSocket
+    """What the handler holds."""
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Handler | type[Endpoint],
+        *,
+        name: str | None = None,
+        guards: Sequence[Guard] = (),
+        allowed_origins: Origins | None = None,
+        subprotocols: Sequence[str] = (),
+    ) -> None:
+        self.path = path
+        self.endpoint = endpoint
+        self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
+        self.guards = tuple(_guard(each) for each in guards)
+        self.allowed_origins = allowed_origins
+        self.subprotocols = tuple(subprotocols)
+        self._pattern = compile_path(path)
+        self._origins = None if allowed_origins is None else _origins(allowed_origins)
+        function = _endpoint(endpoint)
+        self._wanted = _wanted(function, self._pattern.converters, skip=2 if isinstance(endpoint, type) else 1)
+
+    def __repr__(self) -> str:
+        return f"<WebSocketRoute {self.path} {self.name}>"
+
+    def within(self, prefix: str, guards: Sequence[Guard], allowed_origins: Origins | None) -> WebSocketRoute:
+        """The same route under a prefix, behind further guards."""
+        inner = type(self).__new__(type(self))
+        inner.__dict__.update(self.__dict__)
+        inner.path = prefix + self.path
+        inner.guards = (*guards, *self.guards)
+        inner._pattern = compile_path(inner.path)
+        if self.allowed_origins is None and allowed_origins is not None:
+            inner.allowed_origins = allowed_origins
+            inner._origins = _origins(allowed_origins)
+        return inner
+
+    @property
+    def shape(self) -> str:
+        """Equal for two routes of which only the first can ever be reached."""
+        return self._pattern.shape
+
+    @property
+    def rule(self) -> frozenset[str | None] | None:
+        """Its own Origin rule, as ``judge`` takes it."""
+        return self._origins
+
+    # -- Starlette's side --------------------------------------------------------------------------------------------
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] not in ("http", "websocket"):
+            return Match.NONE, {}
+        params = self._pattern.match(get_route_path(scope))
+        if params is None:
+            return Match.NONE, {}
+        child = {"endpoint": self.endpoint, "path_params": {**scope.get("path_params", {}), **params}}
+        return Match.FULL if scope["type"] == "websocket" else Match.PARTIAL, child
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        if name != self.name or set(path_params) != set(self._pattern.converters):
+            raise NoMatchFound(name, path_params)
+        path, rest = replace_params(self._pattern.format, dict(self._pattern.converters), path_params)
+        assert not rest
+        return URLPath(path=path, protocol="websocket")
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # One coroutine from the guards to the end of the connection: each more would cost every connection 300 bytes.
+        if scope["type"] == "http":
+            await _upgrade_required(scope, receive, send)
+            return
+        await receive()  # websocket.connect
+        request: Request = scope.get(REQUEST) or Request(scope)
+        request.scope = scope
+        instance = self.endpoint() if isinstance(self.endpoint, type) else None
+        if not await judge(request, send, self._guards(instance), self._origins):
+            return
+        inbox = self.socket.inbox()
+        limits: Limits = scope.get(LIMITS) or _DEFAULTS
+        subprotocol = self._agree(request)
+        headers = request.accept_headers
+        foreign = await accept(scope, receive, send, inbox, subprotocol=subprotocol, headers=headers, limits=limits)
+        ws = self.socket(request, inbox, rooms=scope.get(ROOMS))
+        carrying = None if foreign is None else asyncio.create_task(foreign.run())
+        try:
+            await handle(ws, inbox, self._call(ws, instance), grace=limits.handler_grace)
+        finally:
+            if carrying is not None:
+                await carrying
+
+    def _guards(self, instance: Endpoint | None) -> Sequence[Guard]:
+        return self.guards if instance is None else (*self.guards, instance.authorize)
+
+    def _agree(self, request: Request) -> str | None:
+        """The subprotocol: a guard's choice, or the first of ours that the client offers (RFC 6455, 4.2.2)."""
+        if request.subprotocol is None and self.subprotocols:
+            offered = request.subprotocols
+            request.subprotocol = next((each for each in self.subprotocols if each in offered), None)
+        return request.subprotocol
+
+    def _call(self, ws: WebSocket, instance: Endpoint | None) -> Awaitable[None]:
+        handler: Handler = self.endpoint if instance is None else instance.handle  # type: ignore[assignment]  # a function
+        if not self._wanted:
+            return handler(ws)
+        params = ws.params
+        return handler(ws, **{name: params[name] for name in self._wanted})
+
+
+_DEFAULTS = Limits()
+
+
+async def judge(request: Request, send: Send, guards: Iterable[Guard], origins: frozenset[str | None] | None) -> bool:
+    """Check the Origin, unless that has happened, and ask the guards; True if all let the request pass.
+
+    A refusal has been sent when this returns False.
+
+    Args:
+        origins: Allowed besides the same one, as ``normal_origin`` writes them; with "*" any; None: none besides.
+    """
+    scope = request.scope
+    try:
+        if origins is not None or not request.origin_checked:
+            _check_origin(request, origins or frozenset())
+        for guard in guards:
+            refusal = await guard(request)
+            if refusal is not None:
+                raise refusal
+    except Reject as refusal:
+        await refuse(scope, send, refusal.status, refusal.body, headers=refusal.headers)
+    except HTTPException as exc:
+        extra = [(name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items()]
+        await refuse(scope, send, exc.status_code, f"{exc.detail}\n".encode(), headers=extra)
+    except Exception:
+        logger.exception("a guard of %r failed", request.path)
+        await refuse(scope, send, 500, b"internal server error\n")
+    else:
+        return True
+    return False
+
+
+def _check_origin(request: Request, origins: frozenset[str | None]) -> None:
+    if "*" not in origins and (fault := origin_fault(request, allowed=origins)) is not None:
+        logger.warning("%r refused, HTTP 403: %s", request.path, fault)
+        raise Reject(403, "origin not allowed\n")
+    request.origin_checked = True
+
+
+async def _upgrade_required(scope: Scope, receive: Receive, send: Send) -> None:
+    """RFC 9110, 15.5.22. HTTP/2 has no Upgrade header (RFC 9113, 8.2.2)."""
+    headers = {} if scope.get("http_version") == "2" else {"upgrade": "websocket", "connection": "upgrade"}
+    await PlainTextResponse("this is a WebSocket endpoint\n", 426, headers=headers)(scope, receive, send)
+
+
+def _origins(allowed: Origins) -> frozenset[str | None]:
+    """The origins as ``normal_origin`` writes them; "*" stays.
+
+    Raises:
+        UsageError: One is not an origin.
+    """
+    if isinstance(allowed, str) and allowed != "*":
+        raise UsageError(f"allowed_origins is a list of origins or '*', not {allowed!r}")
+    for each in allowed:
+        if each != "*" and normal_origin(each) is None:
+            raise UsageError(f"{each!r} is not an origin, such as https://app.example.org")
+    return frozenset("*" if each == "*" else normal_origin(each) for each in allowed)
+
+
+# -- what may be registered --------------------------------------------------------------------------------------------
+
+
+def _guard(guard: Guard) -> Guard:
+    if not _is_coroutine_function(guard):
+        raise UsageError(f"guard {_name(guard)} must be an async def: it runs in the event loop")
+    return guard
+
+
+def _endpoint(endpoint: Handler | type[Endpoint]) -> Handler:
+    """The function of an endpoint that takes the connection.
+
+    Raises:
+        UsageError: There is none, or it would block the event loop.
+    """
+    if not isinstance(endpoint, type):
+        function: Handler = endpoint
+    elif not issubclass(endpoint, Endpoint):
+        raise UsageError(f"{endpoint.__name__} must be a subclass of fairlead.Endpoint")
+    elif endpoint.handle is Endpoint.handle:
+        raise UsageError(f"{endpoint.__name__} has no handle(self, ws)")
+    else:
+        _guard(endpoint.authorize)  # type: ignore[arg-type]  # unbound: the instance comes first
+        function = endpoint.handle
+    if not _is_coroutine_function(function):
+        raise UsageError(f"handler {_name(endpoint)} must be an async def: a plain one would block the event loop")
+    return function
+
+
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    called = getattr(type(function), "__call__", None)  # noqa: B004  # of an object that can be called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _wanted(function: Handler, known: Collection[str], *, skip: int) -> tuple[str, ...]:
+    """Which of the path's parameters a handler takes, behind its first ``skip`` ones.
+
+    Raises:
+        UsageError: It wants one that the path does not have, or cannot be called with those it has.
+    """
+    signature = inspect.signature(function)
+    names = list(signature.parameters)[skip:]
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    taken = tuple(name for name in known if takes_all or name in names)
+    try:
+        signature.bind(*[None] * skip, **dict.fromkeys(taken))
+    except TypeError as exc:
+        raise UsageError(f"handler {_name(function)} takes the connection and the path's parameters: {exc}") from None
+    return taken
+
+
+# -- the router --------------------------------------------------------------------------------------------------------
+
+
+class Router(StarletteRouter):
+    """Sockets and HTTP by path.
+
+    Its Origin rule and its guards hold for every socket that goes through it, mounted applications included.
+
+    Args:
+        routes: Any of Starlette's and ours.
+        prefix: Stands before the path of everything that is registered here by decorator.
+        guards: Are asked before those of what is inside.
+        allowed_origins: Besides the same one; a route's own rule goes first.
+        unmatched: What becomes of a socket whose path no route has. "404": HTTP 404 before the 101. "close": it is let
+            in and closed with 4040.
+        options: Of Starlette's Router.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute] = (),
+        *,
+        prefix: str = "",
+        guards: Sequence[Guard] = (),
+        allowed_origins: Origins | None = None,
+        unmatched: Literal["404", "close"] = "404",
+        **options: Any,
+    ) -> None:
+        if unmatched not in ("404", "close"):
+            raise UsageError(f"unmatched is '404' or 'close', not {unmatched!r}")
+        super().__init__((), **options)
+        self.prefix = _prefix(prefix)
+        self.guards = tuple(_guard(each) for each in guards)
+        self.allowed_origins = allowed_origins
+        self.unmatched = unmatched
+        self._origins = None if allowed_origins is None else _origins(allowed_origins)
+        self._index: Index[BaseRoute] = Index()
+        self._indexed: list[BaseRoute] = []
+        for route in routes:
+            self.add(route)
+
+    # -- registering -------------------------------------------------------------------------------------------------
+
+    def add(self, route: BaseRoute) -> None:
+        """Add a route as it is.
+
+        Raises:
+            UsageError: Another one is there that would always be found first.
+        """
+        for other in self.routes:
+            if _same(route, other):
+                raise UsageError(f"{_title(route)} is there already: {_title(other)}")
+        self.routes.append(route)
+
+    def websocket(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        guards: Sequence[Guard] = (),
+        allowed_origins: Origins | None = None,
+        subprotocols: Sequence[str] = (),
+    ) -> Callable[[H], H]:
+        """Decorate an ``async def`` handler or an Endpoint class; see WebSocketRoute."""
+
+        def register(endpoint: H) -> H:
+            self.add(
+                WebSocketRoute(
+                    self.prefix + path,
+                    endpoint,
+                    name=name,
+                    guards=guards,
+                    allowed_origins=allowed_origins,
+                    subprotocols=subprotocols,
+                )
+            )
+            return endpoint
+
+        return register
+
+    def route(self, path: str, *, methods: Sequence[str] = ("GET",), name: str | None = None) -> Callable[[H], H]:
+        """Decorate an HTTP endpoint: Starlette's request in, its response out."""
+
+        def register(endpoint: H) -> H:
+            self.add(Route(self.prefix + path, endpoint, methods=list(methods), name=name))
+            return endpoint
+
+        return register
+
+    def get(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
+        """Decorate an endpoint for GET and HEAD."""
+        return self.route(path, methods=("GET",), name=name)
+
+    def post(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
+        """Decorate an endpoint for POST."""
+        return self.route(path, methods=("POST",), name=name)
+
+    def put(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
+        """Decorate an endpoint for PUT."""
+        return self.route(path, methods=("PUT",), name=name)
+
+    def patch(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
+        """Decorate an endpoint for PATCH."""
+        return self.route(path, methods=("PATCH",), name=name)
+
+    def delete(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
+        """Decorate an endpoint for DELETE."""
+        return self.route(path, methods=("DELETE",), name=name)
+
+    def include(self, router: Router, prefix: str = "") -> None:
+        """Take over everything that another router has now, under a prefix and behind its guards.
+
+        Raises:
+            UsageError: A path is there already, or one of the routes can only be mounted.
+        """
+        prefix = self.prefix + _prefix(prefix)
+        for route in list(router.routes):
+            self.add(_within(route, prefix, router.guards, router.allowed_origins))
+
+    def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
+        """Give everything under a path to another application."""
+        self.add(Mount(self.prefix + path, app=app, name=name))
+
+    # -- finding -----------------------------------------------------------------------------------------------------
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await super().app(scope, receive, send)
+            return
+        scope.setdefault("router", self)
+        route = self._find(scope)
+        if route is None:
+            await self._unmatched(receive, send, scope)
+            return
+        request = scope.get(REQUEST)
+        if request is None:
+            request = scope[REQUEST] = Request(scope)
+        request.scope = scope
+        origins = route.rule if isinstance(route, WebSocketRoute) else None
+        if await judge(request, send, self.guards, self._origins if origins is None else origins):
+            await route.handle(scope, receive, send)
+
+    def _find(self, scope: Scope) -> BaseRoute | None:
+        if self._indexed != self.routes:
+            self._build()
+        for route in self._index.candidates(get_route_path(scope)):
+            match, child = route.matches(scope)
+            if match is Match.FULL:
+                scope["route"] = route
+                scope.update(child)
+                return route
+        return None
+
+    def _build(self) -> None:
+        """Index the routes again: whoever likes changes the list."""
+        self._index, self._indexed = Index(), list(self.routes)
+        for route in self.routes:
+            if isinstance(route, WebSocketRoute):
+                self._index.add(route.path, route)
+            elif not isinstance(route, Route):
+                self._index.add("/{anything}", route)
+
+    async def _unmatched(self, receive: Receive, send: Send, scope: Scope) -> None:
+        await receive()
+        if self.unmatched == "close":
+            await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+            await send({"type": "websocket.close", "code": int(CloseCode.UNMATCHED), "reason": ""})
+        else:
+            await refuse(scope, send, 404, b"not found\n")
+
+
+def _within(route: BaseRoute, prefix: str, guards: Sequence[Guard], origins: Origins | None) -> BaseRoute:
+    """A route as it is under a prefix and behind guards."""
+    match route:
+        case WebSocketRoute():
+            return route.within(prefix, guards, origins)
+        case Route():
+            return _moved(route, prefix, "")
+        case Mount() if not guards and origins is None:
+            return _moved(route, prefix, "/{path:path}")
+    raise UsageError(f"{_title(route)} cannot be included: mount the router instead, as an application")
+
+
+def _moved(route: Route | Mount, prefix: str, rest: str) -> BaseRoute:
+    """One of Starlette's, or of a kind made from it, with all it has but another path."""
+    moved = copy(route)
+    moved.path = prefix + route.path
+    moved.path_regex, moved.path_format, moved.param_convertors = compile_http_path(moved.path + rest)
+    return moved
+
+
+def _prefix(prefix: str) -> str:
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise UsageError(f"prefix {prefix!r} must begin with a slash and not end with one")
+    return prefix
+
+
+def _same(one: BaseRoute, other: BaseRoute) -> bool:
+    """Whether the later of the two would never be found."""
+    match one, other:
+        case WebSocketRoute(), WebSocketRoute():
+            return one.shape == other.shape
+        case Route(), Route():
+            if not one.methods or not other.methods:  # every one of them
+                return one.path == other.path
+            return one.path == other.path and bool(one.methods & other.methods - {"HEAD"})
+    return False
+
+
+def _title(route: BaseRoute) -> str:
+    kind = "socket" if isinstance(route, WebSocketRoute) else "route"
+    return f"{kind} {getattr(route, 'path', route)!r} ({getattr(route, 'name', None) or type(route).__name__})"

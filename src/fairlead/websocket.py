@@ -1,0 +1,384 @@
+"""The connection as a handler holds it: receive, send, iterate, join, close.
+
+What comes in waits in an Inbox of bounded size, and past the bound the transport stops reading. So a client that leaves
+is noticed whatever the handler does, and one that sends faster than the handler reads is slowed down, not lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import Any, ClassVar, Literal, TypeVar, overload
+
+import msgspec
+
+from fairlead.connection import Connection
+from fairlead.errors import CloseCode, Closed, InvalidMessage, UsageError
+from fairlead.handshake import Request
+from fairlead.message import Message
+from fairlead.rooms.room import Room, RoomName, Rooms
+from fairlead.transports import Transport
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+INBOX = 128
+INBOX_SIZE = 64 * 1024
+"""Messages, and their bytes, that wait for a handler that does not receive them; past it the socket is not read. One
+message is taken whatever its size, and as many as one read held besides."""
+
+Invalid = Literal["reply", "raise"]
+"""What becomes of a message that is not what was asked for: it is answered with an error and the next one is waited
+for, or InvalidMessage is raised."""
+
+
+class Inbox:
+    """The Receiver that keeps messages until they are taken.
+
+    Attributes:
+        messages: What has arrived and was not taken. A list: an empty deque takes 760 bytes of every connection.
+        outcome: Close code and reason, once the connection is over.
+        noticed: Whether the handler has been told that it is over.
+        beside: Tasks that run beside the handler: what they are told the handler does not know.
+        on_closed: Called when it is over.
+    """
+
+    __slots__ = ("_arrival", "_paused", "_size", "beside", "messages", "noticed", "on_closed", "outcome", "transport")
+
+    def __init__(self) -> None:
+        self.messages: list[str | bytes] = []
+        self.outcome: tuple[int, str] | None = None
+        self.noticed = False
+        self.beside: Collection[asyncio.Task[Any]] = ()
+        self.on_closed: Callable[[], None] | None = None
+        self.transport: Transport | None = None
+        self._size = 0  # of what came since it was empty, and nobody waited for
+        self._paused = False
+        self._arrival: asyncio.Future[None] | None = None
+
+    def connected(self, transport: Transport) -> None:
+        self.transport = transport
+
+    def received(self, payload: str | bytes) -> None:
+        self.messages.append(payload)
+        arrival = self._arrival
+        if arrival is not None:  # the usual case: the handler waits for it
+            self._arrival = None
+            if not arrival.done():
+                arrival.set_result(None)
+            return
+        self._size += len(payload)
+        if (self._size >= INBOX_SIZE or len(self.messages) >= INBOX) and not self._paused:
+            assert self.transport is not None
+            self._paused = True
+            self.transport.pause_reading()
+
+    def closed(self, code: int, reason: str) -> None:
+        self.outcome = self.outcome or (code, reason)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+        if self.on_closed is not None:
+            self.on_closed()
+
+    def over(self) -> Closed:
+        """What to raise where somebody receives or sends and the connection is over."""
+        self.told()
+        return Closed(*(self.outcome or (CloseCode.ABNORMAL, "")))
+
+    def told(self) -> None:
+        """The running task has been told that the connection is over."""
+        self.noticed = self.noticed or asyncio.current_task() not in self.beside
+
+    async def filled(self) -> None:
+        """Return when there is a message.
+
+        Raises:
+            Closed: There will be none any more.
+            UsageError: Somebody waits already.
+        """
+        while not self.messages:
+            if self.outcome is not None:
+                raise self.over()
+            await self.arrival()
+
+    def arrival(self) -> asyncio.Future[None]:
+        """Something to await: the next message or the end.
+
+        Raises:
+            UsageError: Somebody awaits it already.
+        """
+        if self._arrival is not None and not self._arrival.done():
+            raise UsageError("another task is receiving from this connection")
+        self._arrival = asyncio.get_running_loop().create_future()
+        return self._arrival
+
+    def take(self) -> str | bytes:
+        """The oldest message; there must be one."""
+        payload = self.messages.pop(0)
+        if not self.messages:
+            self._size = 0
+            if self._paused:
+                assert self.transport is not None
+                self._paused = False
+                self.transport.resume_reading()
+        return payload
+
+
+class WebSocket(Connection):
+    """A connection for a coroutine.
+
+    Args:
+        request: The upgrade request.
+        inbox: What comes in; its transport is connected.
+        rooms: Where names of rooms are looked up; None: only Room objects can be joined.
+    """
+
+    __slots__ = ("_inbox", "_tasks", "_transport")
+
+    inbox: ClassVar[type[Inbox]] = Inbox
+    """What keeps its messages."""
+
+    def __init__(self, request: Request, inbox: Inbox, *, rooms: Rooms | None = None) -> None:
+        assert inbox.transport is not None, "the client is not in yet"
+        super().__init__(request, rooms=rooms)
+        self._inbox = inbox
+        self._transport = inbox.transport
+        self._tasks: set[asyncio.Task[Any]] | None = None
+
+    @property
+    def transport(self) -> Transport:
+        return self._transport
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> int:
+        """Messages that have arrived and wait to be received."""
+        return len(self._inbox.messages)
+
+    async def receive(self, *, timeout: float | None = None) -> str | bytes:
+        """The next message: ``str`` for text, ``bytes`` for binary.
+
+        What arrived before the client left is received first.
+
+        Args:
+            timeout: Seconds to wait; None: as long as the client stays.
+
+        Raises:
+            Closed: The connection is over.
+            TimeoutError: Nothing came in time. Nothing is lost; call it again.
+            UsageError: Another task is receiving.
+        """
+        inbox = self._inbox
+        if timeout is None:
+            await inbox.filled()
+        elif not inbox.messages:
+            async with asyncio.timeout(timeout):
+                await inbox.filled()
+        return inbox.take()
+
+    def receive_nowait(self) -> str | bytes | None:
+        """A message that has arrived, or None.
+
+        Raises:
+            Closed: The connection is over and everything was received.
+        """
+        if self._inbox.messages:
+            return self._inbox.take()
+        if self._inbox.outcome is not None:
+            raise self._inbox.over()
+        return None
+
+    def __aiter__(self) -> WebSocket:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        inbox = self._inbox
+        while not inbox.messages:
+            if inbox.outcome is not None:
+                inbox.told()
+                raise StopAsyncIteration
+            await inbox.arrival()
+        return inbox.take()
+
+    @overload
+    async def receive_json(self, *, timeout: float | None = None, invalid: Invalid = "reply") -> Any: ...
+
+    @overload
+    async def receive_json(self, *, type: type[T], timeout: float | None = None, invalid: Invalid = "reply") -> T: ...
+
+    async def receive_json(self, *, type: Any = Any, timeout: float | None = None, invalid: Invalid = "reply") -> Any:
+        """The next message, decoded from JSON and checked.
+
+        Args:
+            type: What it has to be: any type that msgspec takes, such as a Struct, a dataclass or a tagged union.
+            timeout: Seconds to wait; None: as long as the client stays.
+            invalid: "reply": a message that is not JSON or not of that type is answered with
+                ``{"code": "error", "message": WHY}`` and the next one is waited for. "raise": InvalidMessage.
+
+        Raises:
+            Closed: The connection is over.
+            InvalidMessage: With ``invalid="raise"``: the message cannot be used. The connection goes on.
+            TimeoutError: Nothing that can be used came in time.
+        """
+        async with asyncio.timeout(timeout):
+            while True:
+                payload = await self.receive()
+                try:
+                    return msgspec.json.decode(payload, type=type)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+                    if invalid == "raise":
+                        raise InvalidMessage(str(exc)) from exc
+                    with suppress(Closed):  # whoever left may have sent something better before
+                        await self.send_json({"code": "error", "message": str(exc)})
+
+    @overload
+    def iter_json(self, *, invalid: Invalid = "reply") -> AsyncIterator[Any]: ...
+
+    @overload
+    def iter_json(self, *, type: type[T], invalid: Invalid = "reply") -> AsyncIterator[T]: ...
+
+    async def iter_json(self, *, type: Any = Any, invalid: Invalid = "reply") -> AsyncIterator[Any]:
+        """Every message, as ``receive_json`` gives it, until the client leaves."""
+        try:
+            while True:
+                yield await self.receive_json(type=type, invalid=invalid)
+        except Closed:
+            return
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    async def send(self, message: str | bytes) -> None:
+        """Send text or bytes. Waits only while the client's outbox is above its low-water mark.
+
+        Raises:
+            Closed: The connection is over; nothing was sent.
+        """
+        transport = self._transport
+        if isinstance(message, str):
+            outgoing = Message(message.encode())
+        elif isinstance(message, bytes | bytearray | memoryview):
+            outgoing = Message(bytes(message), binary=True)
+        else:
+            raise TypeError(f"a message is str or bytes, not {type(message).__name__}; send_json() takes the rest")
+        if transport.open:
+            if self.memberships:
+                self.flush_rooms()
+            transport.send(outgoing)
+            if not transport.congested:
+                return
+        try:
+            await transport.drained()
+        except Closed:
+            self._inbox.told()
+            raise
+
+    async def send_json(self, data: object) -> None:
+        """Send anything that has a form in JSON, as a text message.
+
+        Raises:
+            Closed: The connection is over; nothing was sent.
+            TypeError: It has no form in JSON.
+        """
+        await self.send(msgspec.json.encode(data).decode())
+
+    # -- rooms -------------------------------------------------------------------------------------------------------
+
+    async def join(self, room: Room | RoomName) -> Room:
+        """Enter a room; it is left at the connection's end. Who is in already stays in.
+
+        Args:
+            room: A Room, or its name among the application's rooms.
+
+        Returns:
+            The room, to publish to.
+
+        Raises:
+            BrokerUnavailable: Try again later.
+            Closed: The connection is over.
+            InvalidRoom: It cannot be a room's name.
+            UsageError: It is in as many rooms as it may be, or the application has no rooms to find a name in.
+        """
+        found = self.find(room)
+        try:
+            await found.add(self)
+        except Closed:
+            raise self._inbox.over() from None
+        return found
+
+    async def leave(self, room: Room | RoomName) -> None:
+        """Leave a room, after what was published there before. Who is not in is left alone."""
+        self.find(room).discard(self)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Begin the close handshake; what was sent and published before goes first. The first call counts.
+
+        Args:
+            code: 1000, or 3000 to 4999 for an application's own meaning (RFC 6455, 7.4.2).
+            reason: At most 123 bytes of UTF-8; longer ones are cut.
+
+        Raises:
+            ValueError: A code that must not be sent.
+        """
+        self.end(code, reason)
+
+    def end(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """What ``close`` does, from code that cannot await. From the event loop."""
+        if self._transport.open:
+            self.flush_rooms()
+            self._transport.close(code, reason)
+
+    @property
+    def closed(self) -> bool:
+        """Whether either side began to close; what has arrived may still be received."""
+        return not self._transport.open
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code once the connection is over. 1005: without one; 1006: lost (RFC 6455, 7.1.5)."""
+        return None if self._inbox.outcome is None else self._inbox.outcome[0]
+
+    @property
+    def close_reason(self) -> str:
+        """The reason given with the close code; ""."""
+        return "" if self._inbox.outcome is None else self._inbox.outcome[1]
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run something beside the handler. It is cancelled when the handler ends.
+
+        If it fails, the connection is closed with 1011 as if the handler had failed; Closed is no failure.
+        """
+        task = asyncio.get_running_loop().create_task(coroutine)
+        if self._tasks is None:
+            self._inbox.beside = self._tasks = set()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None and not is_closed(fault):
+            logger.error("connection %s: a task of %r failed", self.id, self.path, exc_info=fault)
+            self.end(CloseCode.INTERNAL_ERROR)
+
+    async def finish(self) -> None:
+        """The handler is done: leave all rooms, end all tasks. For whoever runs the handler."""
+        self.leave_rooms(self.close_code)
+        while self._tasks:  # one that ends may begin another
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def is_closed(fault: BaseException) -> bool:
+    """Whether it says nothing but that a connection is over, be it out of a task group."""
+    if isinstance(fault, BaseExceptionGroup):
+        return fault.split(Closed)[1] is None
+    return isinstance(fault, Closed)
