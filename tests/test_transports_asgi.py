@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Generator, MutableMapping
 from typing import Any
 
 import pytest
 
-from fairlead.errors import Closed
+from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Message
 from fairlead.transports import Transport
-from fairlead.transports.asgi import accept, carry, refuse
+from fairlead.transports.asgi import _warn_of_daphne, accept, carry, refuse
 
 Event = MutableMapping[str, Any]
 
@@ -251,3 +251,84 @@ async def test_a_server_that_fails_to_send_ends_the_connection_and_gets_its_erro
     with pytest.raises(AttributeError):
         await connection.over()
     assert connection.receiver.log[-1] == (1006, "")
+
+
+async def test_a_close_is_a_plain_integer_and_its_reason_as_long_as_may_be() -> None:
+    connection = Connection()
+    transport = await connection.open()
+    transport.close(CloseCode.TRY_AGAIN_LATER, "ü" * 100)
+    assert await connection.over() == ["connected", (1013, "ü" * 61)]
+    close = connection.server.sent[-1]
+    assert (type(close["code"]), close["reason"]) == (int, "ü" * 61)
+
+
+async def test_a_code_that_must_not_be_sent_is_refused() -> None:
+    connection = Connection()
+    transport = await connection.open()
+    with pytest.raises(ValueError, match="1006"):
+        transport.close(1006)
+    transport.close()
+    await connection.over()
+
+
+@pytest.mark.parametrize("message", [{"bytes": b"x" * 101}, {"text": "x" * 101}, {"text": "ü" * 51}])
+async def test_a_message_past_the_limit_closes_with_1009(message: Event) -> None:
+    connection = Connection(Limits(message_size=100))
+    await connection.open()
+    connection.server.arrive({"type": "websocket.receive", "text": "ü" * 50}, {"type": "websocket.receive", **message})
+    assert await connection.over() == ["connected", "ü" * 50, (1009, "a message of more than 100 bytes")]
+
+
+async def test_a_client_that_leaves_is_noticed_while_reading_is_paused() -> None:
+    connection = Connection()
+    transport = await connection.open()
+    transport.pause_reading()
+    connection.server.arrive({"type": "websocket.disconnect", "code": 4005})
+    assert await connection.over() == ["connected", (4005, "")]
+
+
+async def test_nobody_receives_any_more_when_a_close_is_sent() -> None:
+    """Granian, for one, sends no close as long as somebody does."""
+    receiving = 0
+
+    async def receive() -> Event:
+        nonlocal receiving
+        receiving += 1
+        try:
+            return await asyncio.Future()
+        finally:
+            receiving -= 1
+
+    sent: list[Event] = []
+
+    async def send(event: Event) -> None:
+        while event["type"] == "websocket.close" and receiving:
+            await asyncio.sleep(0)
+        sent.append(event)
+
+    receiver = Receiver()
+    carrying = asyncio.ensure_future(carry({}, receive, send, receiver))
+    await turns()
+    receiver.transport.close(4000)
+    await asyncio.wait_for(carrying, 1)
+    assert sent[-1] == {"type": "websocket.close", "code": 4000, "reason": ""}
+
+
+async def test_what_a_server_gives_to_be_awaited_need_not_be_a_future() -> None:
+    class Awaited:
+        def __await__(self) -> Generator[None, None, Event]:
+            yield
+            return {"type": "websocket.disconnect", "code": 4005}
+
+    receiver = Receiver()
+    await asyncio.wait_for(carry({}, Awaited, ForeignServer().send, receiver), 1)
+    assert receiver.log == ["connected", (4005, "")]
+
+
+async def test_a_server_that_names_no_version_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_daphne.cache_clear()
+    for asgi in ({"version": "3.0"}, {"version": "3.0"}, {"version": "3.0", "spec_version": "2.4"}):
+        server = ForeignServer()
+        server.arrive({"type": "websocket.disconnect", "code": 1000})
+        await carry({"asgi": asgi}, server.receive, server.send, Receiver())
+    assert caplog.text.count("does not name its version of ASGI") == 1

@@ -71,6 +71,8 @@ class WebSocketRoute(BaseRoute):
         guards: Are asked in order, before the endpoint's ``authorize``.
         allowed_origins: None: the router's rule, which without one is "the same origin".
         subprotocols: What it can speak, its favourite first; the first that the client offers is agreed on.
+        limits: Of messages, outboxes and handlers, where neither an App nor our server sets them: in a foreign
+            application under a foreign server.
 
     Raises:
         UsageError: The path, the endpoint or a guard cannot be used.
@@ -88,8 +90,10 @@ class WebSocketRoute(BaseRoute):
         guards: Sequence[Guard] = (),
         allowed_origins: Origins | None = None,
         subprotocols: Sequence[str] = (),
+        limits: Limits | None = None,
     ) -> None:
         self.path = path
+        self.limits = limits or Limits()
         self.endpoint = endpoint
         self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
         self.guards = tuple(_guard(each) for each in guards)
@@ -155,7 +159,7 @@ class WebSocketRoute(BaseRoute):
         if not await judge(request, send, self._guards(instance), self._origins):
             return
         inbox = self.socket.inbox()
-        limits: Limits = scope.get(LIMITS) or _DEFAULTS
+        limits: Limits = scope.get(LIMITS) or self.limits
         subprotocol = self._agree(request)
         headers = request.accept_headers
         foreign = await accept(scope, receive, send, inbox, subprotocol=subprotocol, headers=headers, limits=limits)
@@ -183,9 +187,6 @@ class WebSocketRoute(BaseRoute):
             return handler(ws)
         params = ws.params
         return handler(ws, **{name: params[name] for name in self._wanted})
-
-
-_DEFAULTS = Limits()
 
 
 async def judge(request: Request, send: Send, guards: Iterable[Guard], origins: frozenset[str | None] | None) -> bool:

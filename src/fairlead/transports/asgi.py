@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import cache
@@ -28,6 +29,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 logger = logging.getLogger(__name__)
 
 EXTENSION = "fairlead"
+RAW = "fairlead.raw"
 
 
 class Extension(Protocol):
@@ -35,6 +37,14 @@ class Extension(Protocol):
 
     def attach(self, receiver: Receiver) -> None:
         """From the accept that follows on, the connection's messages go to the receiver and not to ``receive``."""
+        ...
+
+
+class RawExtension(Protocol):
+    """What ``scope["extensions"]["fairlead.raw"]`` offers: the connection itself, in the place of a verdict."""
+
+    async def hand_over(self) -> socket.socket:
+        """From here on it is the caller's, who answers the handshake on the socket."""
         ...
 
 
