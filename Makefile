@@ -1,11 +1,12 @@
 # Everything here works from a fresh checkout with only python3, its venv module, make and access to PyPI.
 PYTHON ?= python3
 BIN = .venv/bin
-CODE = $(wildcard src tests examples benchmarks conformance fuzzing)
+CODE = $(wildcard src tests docs/reference.py examples benchmarks conformance fuzzing)
 ARGS =
+ONLY =
 SECONDS = 60
 
-.PHONY: help demo test check conformance fuzz bench format clean
+.PHONY: help demo test check docs conformance fuzz bench format clean
 
 help:                              ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -28,8 +29,11 @@ conformance: .venv/test.done       ## RFC 6455 and hostile clients: 15 minutes; 
 fuzz: .venv/fuzz.done              ## each fuzzing target for SECONDS=60, or ARGS="messages --runs 10000000"
 	$(BIN)/python -m fuzzing $(or $(ARGS),--seconds $(SECONDS))
 
-bench: .venv/bench.done            ## server CPU per operation, beside other servers; ARGS=--quick for a first look
-	for each in fanout echo idle_memory handshake; do $(BIN)/python benchmarks/$$each.py $(ARGS) || exit 1; done
+bench: .venv/bench.done            ## server CPU per operation, beside other servers; ONLY=fanout; ARGS=--quick
+	$(BIN)/python benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+docs: .venv/test.done              ## write docs/reference.md from the docstrings
+	$(BIN)/python docs/reference.py
 
 format: .venv/test.done            ## format, and mend what the linter can
 	$(BIN)/ruff format $(CODE)

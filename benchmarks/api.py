@@ -1,6 +1,7 @@
 """The API behind the gateway, as small as it can be: every GET gets ten grants of its own. ``python api.py PORT``.
 
-A request whose Cookie holds ``n=000123`` may join ``room-000123-0`` to ``room-000123-8``, and everybody ``lobby``.
+A request whose Cookie holds ``n=000123`` may join ``room-000123-0`` to ``room-000123-8``, and everybody ``lobby``; when
+/lobbies is asked for, everything whose name begins with ``lobby``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import uvloop
 _NUMBER = re.compile(rb"[; ]n=(\d+)")
 
 
-def answer(number: str) -> bytes:
+def answer(number: str, grants: dict[str, list[str]]) -> bytes:
     """The HTTP response for one client."""
-    rooms = [f"room-{number}-{index}" for index in range(9)]
-    body = json.dumps({"allowed_rooms": ["lobby", *rooms], "user_id": number, "expires_in": 3600}).encode()
+    body = json.dumps({**grants, "user_id": number, "expires_in": 3600}).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
@@ -33,8 +33,13 @@ class Api(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *heads, self._pending = (self._pending + data).split(b"\r\n\r\n")
         for head in heads:
-            number = _NUMBER.search(head)
-            self._transport.write(answer(number[1].decode() if number else "000000"))
+            found = _NUMBER.search(head)
+            number = found[1].decode() if found else "000000"
+            rooms = ["lobby", *(f"room-{number}-{index}" for index in range(9))]
+            lobbies = head.startswith(b"GET /lobbies ")
+            self._transport.write(
+                answer(number, {"allowed_prefixes": ["lobby"]} if lobbies else {"allowed_rooms": rooms})
+            )
 
 
 async def main() -> None:

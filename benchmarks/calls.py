@@ -10,8 +10,10 @@ import functools
 import json
 from collections.abc import Sequence
 
-from clients import Crowd, Undelivered, payloads, text, upgrade
-from harness import Subject, Target, compare, options, script
+from clients import Undelivered, payloads, text
+from dialogue import converse
+from harness import Bench, Sample, Subject, Target
+from servers import script
 
 CONNECTIONS = 20
 TOGETHER = 20
@@ -22,39 +24,23 @@ SYSTEMS = {
 
 
 def calls(connection: int, together: int) -> dict[int, tuple[int, int]]:
-    """The arguments of one connection's calls by their ids; ids and sums have the same length in all rounds."""
+    """The arguments of one connection's calls by their ids."""
     return {10_000 + position: (1000 + connection, position) for position in range(together)}
 
 
-def measure(name: str, *, together: int, rounds: int) -> float:
-    """One repeat on a fresh server: microseconds of server CPU per call."""
+def measure(name: str, *, together: int, rounds: int) -> Sample:
+    """One repeat on a fresh server."""
+    sent = [calls(connection, together) for connection in range(CONNECTIONS)]
+    segments = [b"".join(text(_request(*call)) for call in of_one.items()) for of_one in sent]
     with script(name) as server:
-        crowd = Crowd(server.port)
-        crowd.open([upgrade("/rpc")] * CONNECTIONS)
-        sent = [calls(connection, together) for connection in range(CONNECTIONS)]
-        segments = [b"".join(text(_request(*call)) for call in of_one.items()) for of_one in sent]
-        crowd.send(segments)
-        crowd.receive_frames(together)
-        size = sum(map(len, crowd.take()))
-        for _ in range(max(1, rounds // 10)):
-            crowd.send(segments)
-            crowd.receive(size)
-        crowd.take()
-        before = server.cpu()
-        for _ in range(rounds):
-            crowd.send(segments)
-            crowd.receive(size)
-        used = server.cpu() - before
-        verify(crowd.take(), sent, rounds)
-        crowd.close()
-    return used / (CONNECTIONS * together * rounds) * 1e6
+        return converse(server, "/rpc", segments, together, rounds, functools.partial(verify, sent))
 
 
 def _request(id: int, arguments: tuple[int, int]) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "method": "add", "params": arguments, "id": id}).encode()
 
 
-def verify(streams: Sequence[bytes], sent: Sequence[dict[int, tuple[int, int]]], rounds: int) -> None:
+def verify(sent: Sequence[dict[int, tuple[int, int]]], streams: Sequence[bytes], rounds: int) -> None:
     """Every call got its answer once, in any order within a round."""
     for stream, calls in zip(streams, sent, strict=True):
         answers = [json.loads(payload) for payload in payloads(stream)]
@@ -67,19 +53,15 @@ def verify(streams: Sequence[bytes], sent: Sequence[dict[int, tuple[int, int]]],
 
 def main() -> None:
     """Compare both, both ways."""
-    quick, repeats = options(__doc__, quick=2, full=5)
+    bench = Bench(__doc__, quick=2, full=5)
     for title, together, rounds in (("one at a time", 1, 2000), (f"{TOGETHER} together", TOGETHER, 200)):
-        rounds = rounds // 4 if quick else rounds
-        compare(
-            f"calls, {title}, {CONNECTIONS} connections, {CONNECTIONS * together * rounds} calls, all verified",
-            "us CPU/call",
-            [
-                Subject(system, packages, functools.partial(measure, path, together=together, rounds=rounds))
-                for system, (path, packages) in SYSTEMS.items()
-            ],
-            repeats,
-            [Target("fairlead", 0.6, "fastapi")],
-        )
+        rounds = rounds // 4 if bench.quick else rounds
+        subjects = [
+            Subject(system, packages, functools.partial(measure, path, together=together, rounds=rounds))
+            for system, (path, packages) in SYSTEMS.items()
+        ]
+        title = f"calls, {title}, {CONNECTIONS} connections"
+        bench.compare(title, "us CPU/call", subjects, [Target("fairlead", 0.6, "fastapi")])
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from http.client import HTTPConnection
 
-from clients import Crowd, Undelivered, text, upgrade
-from harness import KEY, Server, Subject, compare, gateway, options, script
+from clients import Crowd, Poster, Undelivered, text, upgrade
+from harness import Bench, Sample, Subject
+from servers import KEY, Server, api, gateway
 from websockets.sync.client import ClientConnection, connect
 
 SUBSCRIBERS = 1000
@@ -47,45 +46,42 @@ def documents(size: int, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def room(api: Server, setting: str, ids: Sequence[str]) -> Iterator[tuple[Server, Crowd, HTTPConnection]]:
+def room(upstream: Server, setting: str, ids: Sequence[str]) -> Iterator[tuple[Server, Crowd, Poster]]:
     """A fresh gateway with everybody in one room, and a connection to its admin listener."""
-    os.environ["FAIRLEAD_LIMITS__COMPRESSION"] = setting
-    with gateway(api.port) as server:
+    with gateway(upstream.port, compression=setting) as server:
         crowd = Crowd(server.port)
         crowd.open([upgrade("/ws/", OFFER)] * len(ids), frames=1)
         crowd.send(text(f'{{"type":"subscribe","room":"lobby","requestId":"{each}"}}'.encode()) for each in ids)
-        crowd.receive_frames(1)
+        crowd.receive(1)
         crowd.take()
-        with contextlib.closing(HTTPConnection("127.0.0.1", server.admin)) as publisher:
+        headers = f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+        with contextlib.closing(Poster(server.admin, "/trigger/", headers)) as publisher:
             yield server, crowd, publisher
         crowd.close()
 
 
-def publish(publisher: HTTPConnection, data: str) -> None:
+def publish(publisher: Poster, data: str) -> None:
     """Trigger one publication."""
-    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    publisher.request("POST", "/trigger/", f'{{"rooms":["lobby"],"data":{data}}}'.encode(), headers)
-    if (answer := publisher.getresponse()).status != 200 or not answer.read():
-        raise Undelivered(f"the trigger was refused: {answer.status}")
+    publisher.post(f'{{"rooms":["lobby"],"data":{data}}}'.encode())
 
 
-def deliver(api: Server, name: str, size: int, count: int, sizes: dict[str, float]) -> float:
-    """One repeat: microseconds of server CPU per delivery; bytes on the wire per delivery go into ``sizes``."""
+def deliver(upstream: Server, name: str, size: int, count: int) -> Sample:
+    """One repeat: microseconds of server CPU per delivery, and bytes on the wire."""
     setting, own_ids = SETTINGS[name]
     ids = [f"{index if own_ids else 0:06d}" for index in range(SUBSCRIBERS)]
     sent = documents(size, count)
     received = 0
-    with room(api, setting, ids) as (server, crowd, publisher), witness(server) as client:
+    with room(upstream, setting, ids) as (server, crowd, publisher), witness(server) as client:
         before = server.cpu()
         for data in sent:
             publish(publisher, data)
-            crowd.receive_frames(1)
+            crowd.receive(1)
             received += sum(map(len, crowd.take()))
             if json.loads(client.recv())["data"] != json.loads(data):
                 raise Undelivered("something else arrived")
         used = server.cpu() - before
-    sizes[name] = received / count / SUBSCRIBERS
-    return used / (count * SUBSCRIBERS) * 1e6
+    deliveries = count * SUBSCRIBERS
+    return Sample(used / deliveries * 1e6, {"bytes/delivery": received / deliveries})
 
 
 @contextlib.contextmanager
@@ -98,37 +94,35 @@ def witness(server: Server) -> Iterator[ClientConnection]:
         yield client
 
 
-def memory(api: Server, setting: str, count: int) -> float:
+def memory(upstream: Server, setting: str, count: int) -> Sample:
     """One repeat: KiB of PSS for each connection more, all of which got one publication."""
     used = []
     for members in (100, count + 100):
-        with room(api, setting, ["000000"] * members) as (server, crowd, publisher):
+        with room(upstream, setting, ["000000"] * members) as (server, crowd, publisher):
             publish(publisher, documents(300, 1)[0])
-            crowd.receive_frames(1)
+            crowd.receive(1)
             time.sleep(SETTLE)
             used.append(server.memory())
-    return (used[1] - used[0]) / count / 1024
+    return Sample((used[1] - used[0]) / count / 1024)
 
 
 def main() -> None:
     """Compare the settings with each other."""
-    quick, repeats = options(__doc__, quick=1, full=3)
-    count = 10 if quick else 60
-    with script("api.py") as api:
+    bench = Bench(__doc__, quick=1, full=3)
+    count = 10 if bench.quick else 60
+    with api() as upstream:
         for size in (100, 1000, 4000):
-            sizes: dict[str, float] = {}
             subjects = [
-                Subject(name, ["fairlead"], functools.partial(deliver, api, name, size, count, sizes))
+                Subject(name, ["fairlead"], functools.partial(deliver, upstream, name, size, count))
                 for name in SETTINGS
             ]
-            compare(f"compression, {size} bytes to {SUBSCRIBERS} subscribers", "us CPU/delivery", subjects, repeats)
-            print("  bytes on the wire: " + ", ".join(f"{name} {each:.0f}" for name, each in sizes.items()))
-        connections = 500 if quick else 2000
+            bench.compare(f"compression, {size} bytes to {SUBSCRIBERS} subscribers", "us CPU/delivery", subjects)
+        connections = 500 if bench.quick else 2000
         subjects = [
-            Subject(setting, ["fairlead"], functools.partial(memory, api, setting, connections))
+            Subject(setting, ["fairlead"], functools.partial(memory, upstream, setting, connections))
             for setting in ("off", "shared", "own")
         ]
-        compare(f"compression, {connections} idle connections", "KiB PSS/connection", subjects, repeats)
+        bench.compare(f"compression, {connections} idle connections", "KiB/connection", subjects)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,36 @@
 """Server CPU per handshake, from the first byte of the connection to the 101.
 
 "fairlead gateway" asks an API about every client, over HTTP in another process whose CPU is not counted, and sends its
-first message; all others accept without asking anybody.
+first message; all others accept without asking anybody. "fairlead" is an ASGI application on the bare transport,
+"fairlead handler" a route of an App, its Origin check included.
 """
 
 from __future__ import annotations
 
 import functools
+from contextlib import closing
 
 from clients import Crowd, upgrade
-from harness import Server, Subject, compare, gateway, options, script
+from harness import Bench, Sample, Subject, Target
+from servers import Server, api, gateway, script
+from systems import AIOHTTP, GRANIAN, LIMIT, NCHAN_SYSTEM, PICOWS, STARLETTE, WEBSOCKETS, System
 
-SYSTEMS = {
-    "fairlead": ("ours.py", ("fairlead",)),
-    "aiohttp": ("peers/with_aiohttp.py", ("aiohttp",)),
-    "websockets": ("peers/with_websockets.py", ("websockets",)),
-    "picows": ("peers/with_picows.py 4096", ("picows",)),
-    "uvicorn+starlette": ("peers/with_starlette.py", ("uvicorn", "starlette")),
-}
+SYSTEMS = (
+    System("fairlead", ("fairlead",), functools.partial(script, "ours.py")),
+    System("fairlead handler", ("fairlead",), functools.partial(script, "handlers.py")),
+    LIMIT,
+    NCHAN_SYSTEM,
+    AIOHTTP,
+    WEBSOCKETS,
+    PICOWS,
+    STARLETTE,
+    GRANIAN,
+)
+TARGETS = [
+    Target("fairlead gateway", 300),
+    Target("fairlead", 0.6, AIOHTTP.name),
+    Target("fairlead handler", 0.6, AIOHTTP.name),
+]
 HEADERS = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nAccept: */*\r\n"
     "Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nPragma: no-cache\r\n"
@@ -27,41 +40,39 @@ HEADERS = (
 WARM_UP = 200
 
 
-def window(server: Server, path: str, count: int, *, frames: int = 0) -> float:
-    """Open ``count`` connections; microseconds of server CPU for each."""
-    crowd = Crowd(server.port)
+def window(server: Server, path: str, count: int, *, frames: int = 0) -> Sample:
+    """Open ``count`` connections; microseconds of server CPU for each, and what memory each took."""
     request = upgrade(path, HEADERS)
-    crowd.open([request] * WARM_UP, frames=frames)
-    before = server.cpu()
-    crowd.open([request] * count, frames=frames)
-    used = server.cpu() - before
-    crowd.close()
-    return used / count * 1e6
+    with closing(Crowd(server.port)) as crowd:
+        crowd.open([request] * WARM_UP, frames=frames)
+        before, memory = server.cpu(), server.memory()
+        crowd.open([request] * count, frames=frames)
+        used, grown = server.cpu() - before, server.memory() - memory
+    return Sample(used / count * 1e6, {"KiB/connection": grown / count / 1024})
 
 
-def measure_gateway(api: Server, count: int) -> float:
+def measure_gateway(upstream: Server, count: int) -> Sample:
     """One repeat on a fresh gateway."""
-    with gateway(api.port) as server:
+    with gateway(upstream.port) as server:
         return window(server, "/ws/", count, frames=1)
 
 
-def measure(name: str, count: int) -> float:
+def measure(system: System, count: int) -> Sample:
     """One repeat on any other fresh server."""
-    with script(name) as server:
+    with system.run() as server:
         return window(server, "/idle", count)
 
 
 def main() -> None:
     """Compare everything."""
-    quick, repeats = options(__doc__, quick=2, full=5)
-    count = 1000 if quick else 4000
-    with script("api.py") as api:
-        subjects = [
-            Subject(name, packages, functools.partial(measure, path, count))
-            for name, (path, packages) in SYSTEMS.items()
-        ]
-        subjects.insert(1, Subject("fairlead gateway", ["fairlead"], functools.partial(measure_gateway, api, count)))
-        compare(f"handshake, {count} clients, all accepted", "us CPU/handshake", subjects, repeats)
+    bench = Bench(__doc__, quick=2, full=5)
+    count = 1000 if bench.quick else 4000
+    with api() as upstream:
+        subjects = [Subject(each.name, each.packages, functools.partial(measure, each, count)) for each in SYSTEMS]
+        subjects.insert(
+            2, Subject("fairlead gateway", ["fairlead"], functools.partial(measure_gateway, upstream, count))
+        )
+        bench.compare(f"handshake, {count} clients", "us CPU/handshake", subjects, TARGETS)
 
 
 if __name__ == "__main__":

@@ -1,175 +1,43 @@
-"""What every benchmark here shares: start a server, measure what it alone used, compare systems fairly.
+"""What every benchmark here shares: its command line, and how systems are compared fairly.
 
-* CPU is what the kernel charged to the server's threads and to those of its children (``/proc/*/schedstat``,
-  nanoseconds), from the start of the window to its end. The clients' own CPU is not in it.
 * Every repeat runs on a freshly started server, and the systems take turns (A B C A B C ...), so that a noisy minute
   hurts all of them. Ratios are taken within each turn, and their median is printed.
 * A repeat in which one message is missing, doubled or wrong ends the benchmark with an error.
-* No server outlives the benchmark, however that ends.
+* A system that is not installed is reported as not run, with what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
+import json
 import os
 import platform
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-HERE = Path(__file__).parent
-START_TIMEOUT = 20.0
+from compiling import NotInstalled
+from servers import LOAD_CORES
+
 BUSY = 0.1
 """The share of the machine's CPU from which on other work visibly moves the figures."""
-KEY = "a-key-for-benchmarks-only"
-"""The API key of the gateway's admin listener while it is measured."""
 
 
-class Server:
-    """A running server process with its children.
+@dataclass(frozen=True)
+class Sample:
+    """What one repeat found.
 
-    Args:
-        process: The started process, leader of its own process group.
-        port: The port clients connect to.
-        admin: The port of the gateway's admin listener; 0 where there is none.
+    Attributes:
+        cost: What is compared.
+        further: Other figures by the titles of their columns.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, admin: int = 0) -> None:
-        self._process = process
-        self.port = port
-        self.admin = admin
-
-    def cpu(self) -> float:
-        """Seconds of CPU used so far by every thread that is alive."""
-        total = 0
-        for pid in self._pids():
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                total += int((task / "schedstat").read_text().split()[0])
-        return total / 1e9
-
-    def memory(self, field: str = "Pss") -> int:
-        """Bytes, as ``smaps_rollup`` counts them: ``Pss`` (shared pages divided by their users) or ``Rss``."""
-        total = 0
-        for pid in self._pids():
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith(field + ":"):
-                    total += int(line.split()[1]) * 1024
-        return total
-
-    def wait(self) -> None:
-        """Wait until the listeners take connections.
-
-        Raises:
-            RuntimeError: The process ended or took too long.
-        """
-        deadline = time.monotonic() + START_TIMEOUT
-        for port in filter(None, (self.port, self.admin)):
-            while not _listens(port):
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{self._process.args!r} does not listen on port {port}")
-                time.sleep(0.02)
-
-    def stop(self) -> None:
-        """End the process group at once; nothing measured needs its farewell."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def _pids(self) -> list[int]:
-        pids = [self._process.pid]
-        for pid in pids:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                pids += map(int, (task / "children").read_text().split())
-        return pids
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def running(command: Sequence[str], port: int, admin: int = 0) -> Iterator[Server]:
-    """Run a server until the block ends; what it writes to stderr is shown if it does not start."""
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True, preexec_fn=_die_with_parent
-        )
-        server = Server(process, port, admin)
-        try:
-            server.wait()
-            yield server
-        except BaseException:
-            errors.seek(0)
-            sys.stderr.write(errors.read()[-4000:].decode(errors="replace"))
-            raise
-        finally:
-            server.stop()
-
-
-_prctl = ctypes.CDLL(None).prctl
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill the server when this process is gone, also where it was killed and could not stop it."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def script(call: str) -> Iterator[Server]:
-    """Run one of the servers beside this file, on a free port that is put before its arguments.
-
-    Args:
-        call: The path from here and the further arguments, separated by spaces.
-    """
-    name, *arguments = call.split()
-    port = free_port()
-    with running([sys.executable, str(HERE / name), str(port), *arguments], port) as server:
-        yield server
-
-
-@contextlib.contextmanager
-def gateway(upstream: int) -> Iterator[Server]:
-    """Run ``fairlead gateway`` on free ports, asking the API on port ``upstream``.
-
-    Everything is at its default, but no pings: the peers run without them too.
-    """
-    port, admin = free_port(), free_port()
-    settings = (
-        f"[server]\nport = {port}\n"
-        f'[upstream]\nurl = "http://127.0.0.1:{upstream}/"\n'
-        f'[api]\nport = {admin}\nkeys = ["{KEY}"]\n'
-        "[limits]\nping_after = 3600.0\nping_timeout = 7200.0\n"
-        '[log]\nlevel = "warning"\n'
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "fairlead.toml"
-        path.write_text(settings)
-        with running([*GATEWAY, str(path)], port, admin) as server:
-            yield server
-
-
-GATEWAY = [str(Path(sys.executable).with_name("fairlead")), "gateway", "--config"]
-"""The command that takes the settings file as its last argument."""
+    cost: float
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -178,41 +46,138 @@ class Subject:
 
     Args:
         name: How it is called in the output.
-        packages: The distributions whose versions are printed with it.
-        measure: Runs one repeat on a fresh server and returns its figure.
+        packages: The distributions whose versions are printed with it; without one of them it is not run.
+        measure: Runs one repeat on a fresh server. Raises NotInstalled where anything else is missing.
     """
 
     name: str
     packages: Sequence[str]
-    measure: Callable[[], float]
+    measure: Callable[[], Sample]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised: ``name`` needs at most ``factor`` times as much as ``reference``; without one, ``factor``."""
+    """What is promised: ``name`` needs at most ``factor`` times as much as ``reference``; without one, ``factor``.
+
+    Attributes:
+        column: What is looked at: a title in ``Sample.further``, or "" for the cost.
+        least: It is at least that, and not at most.
+    """
 
     name: str
     factor: float
     reference: str = ""
+    column: str = ""
+    least: bool = False
+
+    def __str__(self) -> str:
+        bound = f"{self.factor:g} x {self.reference}" if self.reference else f"{self.factor:g}"
+        return f"{self.name}{', ' + self.column if self.column else ''} {'>=' if self.least else '<='} {bound}"
 
 
-def compare(title: str, unit: str, subjects: Sequence[Subject], repeats: int, targets: Sequence[Target] = ()) -> None:
-    """Measure the subjects in turns and print a line for each, with the first one's ratio to it, then the targets."""
-    if (busy := _others()) > BUSY:
-        print(f"  other work takes {busy:.0%} of this machine: trust the ratios, not the figures", file=sys.stderr)
-    samples: dict[str, list[float]] = {subject.name: [] for subject in subjects}
-    for turn in range(repeats):
-        for subject in subjects:
-            figure = subject.measure()
-            samples[subject.name].append(figure)
-            print(f"  {turn + 1}/{repeats} {subject.name}: {figure:.2f}", file=sys.stderr, flush=True)
-    first = subjects[0].name
-    for subject in subjects:
-        against = "" if subject.name == first else f"; {first} / this = {_ratio(samples, first, subject.name)}"
-        versions = ", ".join(f"{package} {version(package)}" for package in (*subject.packages, "uvloop"))
-        print(f"{title}: {subject.name}: {_spread(samples[subject.name])} {unit}{against} [{versions}, {_machine()}]")
-    for target in targets:
-        _judge(title, samples, target)
+@dataclass
+class _Measured:
+    subject: Subject
+    versions: list[str]
+    missing: str = ""
+    samples: list[Sample] = field(default_factory=list)
+
+
+class Bench:
+    """A benchmark's run: reads its command line, compares, prints, and writes its figures down.
+
+    Args:
+        description: The first lines of ``--help``.
+        quick: Repeats with ``--quick``.
+        full: Repeats without it.
+        seconds: How long one repeat lasts, with ``--quick`` and without, where that can be chosen.
+
+    Attributes:
+        quick: Whether it shall be smaller, too.
+        repeats: How many there shall be.
+        seconds: How long each shall last.
+    """
+
+    def __init__(
+        self, description: str | None, *, quick: int, full: int, seconds: tuple[int, int] | None = None
+    ) -> None:
+        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--quick", action="store_true", help="smaller and fewer repeats: to see that it works")
+        parser.add_argument("--repeats", type=int, help=f"turns (default {full}, quick {quick})")
+        parser.add_argument("--systems", default="", help="only those whose names contain one of these, as in: a,b")
+        parser.add_argument("--json", type=Path, help="write all figures into this file")
+        if seconds is not None:
+            parser.add_argument("--seconds", type=int, help="of a repeat (default {1}, quick {0})".format(*seconds))
+        arguments = parser.parse_args()
+        self.quick: bool = arguments.quick
+        self.repeats: int = arguments.repeats or (quick if self.quick else full)
+        self.seconds: int = seconds and (arguments.seconds or seconds[not self.quick]) or 0
+        self._wanted = [each for each in arguments.systems.split(",") if each]
+        self._json: Path | None = arguments.json
+        self._found: list[dict[str, object]] = []
+        os.sched_setaffinity(0, LOAD_CORES)
+
+    def compare(self, title: str, unit: str, subjects: Sequence[Subject], targets: Sequence[Target] = ()) -> None:
+        """Measure the subjects in turns; print a table, with the ratio of each to the first, and the targets.
+
+        Args:
+            title: What is done.
+            unit: Of the cost.
+            subjects: The systems; ours first.
+            targets: What is promised.
+        """
+        if (busy := _others()) > BUSY:
+            print(f"  other work takes {busy:.0%} of this machine: trust the ratios, not the figures", file=sys.stderr)
+        measured = [_Measured(each, *_versions(each)) for each in subjects if self._wants(each)]
+        if not measured:
+            return
+        for turn in range(self.repeats):
+            for each in measured:
+                if not each.missing:
+                    self._measure(each, turn)
+        verdicts = [_judge(target, {each.subject.name: each.samples for each in measured}) for target in targets]
+        print(_table(title, unit, measured), *verdicts, sep="\n", end="\n\n", flush=True)
+        self._write(title, unit, measured, verdicts)
+
+    def _wants(self, subject: Subject) -> bool:
+        return not self._wanted or any(each in subject.name for each in self._wanted)
+
+    def _measure(self, each: _Measured, turn: int) -> None:
+        try:
+            sample = each.subject.measure()
+        except NotInstalled as exc:
+            each.missing = str(exc)
+            return
+        each.samples.append(sample)
+        figures = ", ".join(f"{figure:.2f} {title}" for title, figure in sample.further.items())
+        print(
+            f"  {turn + 1}/{self.repeats} {each.subject.name}: {sample.cost:.2f} {figures}", file=sys.stderr, flush=True
+        )
+
+    def _write(self, title: str, unit: str, measured: Sequence[_Measured], verdicts: Sequence[str]) -> None:
+        systems = [
+            {
+                "name": each.subject.name,
+                "versions": each.versions,
+                "not_run": each.missing or None,
+                "samples": [{unit: sample.cost, **sample.further} for sample in each.samples],
+            }
+            for each in measured
+        ]
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        found = {"title": title, "unit": unit, "date": day, "machine": machine(), "quick": self.quick}
+        self._found.append({**found, "systems": systems, "targets": verdicts})
+        if self._json is not None:
+            self._json.parent.mkdir(parents=True, exist_ok=True)
+            self._json.write_text(json.dumps(self._found, indent=1) + "\n")
+
+
+def _versions(subject: Subject) -> tuple[list[str], str]:
+    """What is installed of it, and what is missing."""
+    try:
+        return [f"{package} {version(package)}" for package in subject.packages], ""
+    except PackageNotFoundError as exc:
+        return [], f"{exc.name} is not installed"
 
 
 def _others() -> float:
@@ -227,40 +192,55 @@ def _cpu_times() -> list[int]:
     return [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
 
 
-def _judge(title: str, samples: Mapping[str, list[float]], target: Target) -> None:
-    name, reference = target.name, target.reference
-    figure = statistics.median(_ratios(samples, name, reference) if reference else samples[name])
-    bound = f"{target.factor} x {reference}" if reference else f"{target.factor}"
-    verdict = "met" if figure <= target.factor else "MISSED"
-    print(f"{title}: target {name} <= {bound}: {figure:.3f}, {verdict}", flush=True)
+def _table(title: str, unit: str, measured: Sequence[_Measured]) -> str:
+    first = measured[0]
+    columns = list(dict.fromkeys(column for each in measured for sample in each.samples for column in sample.further))
+    rows = [["", unit, f"/ {first.subject.name}", *columns]]
+    for each in measured:
+        name = each.subject.name
+        if each.missing:
+            rows.append([name, f"not run: {each.missing}"])
+            continue
+        ratio = spread(_ratios(each.samples, first.samples)) if first.samples else ""
+        further = [[sample.further[c] for sample in each.samples if c in sample.further] for c in columns]
+        rows.append([name, spread([sample.cost for sample in each.samples]), ratio, *map(spread, further)])
+    widths = [max(len(row[at]) for row in rows if len(row) == len(rows[0])) for at in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip() for row in rows]
+    versions = dict.fromkeys(each for one in measured for each in one.versions)
+    return "\n".join([f"{title} (n={len(first.samples)})", *lines, f"{', '.join(versions)}; {machine()}"])
 
 
-def _ratios(samples: Mapping[str, list[float]], name: str, reference: str) -> list[float]:
-    return [ours / theirs for ours, theirs in zip(samples[name], samples[reference], strict=True)]
+def _judge(target: Target, samples: Mapping[str, Sequence[Sample]]) -> str:
+    ours, theirs = samples.get(target.name, ()), samples.get(target.reference, ())
+    if not ours or (target.reference and not theirs):
+        return f"target {target}: not run"
+    figures = _ratios(ours, theirs, target.column) if target.reference else [_figure(e, target.column) for e in ours]
+    figure = statistics.median(figures)
+    met = figure >= target.factor if target.least else figure <= target.factor
+    return f"target {target}: {figure:.3g}, {'met' if met else 'MISSED'}"
 
 
-def _ratio(samples: Mapping[str, list[float]], name: str, reference: str) -> str:
-    return _spread(_ratios(samples, name, reference))
+def _figure(sample: Sample, column: str) -> float:
+    return sample.further[column] if column else sample.cost
 
 
-def _spread(figures: Sequence[float]) -> str:
-    return f"{statistics.median(figures):.2f} ({min(figures):.2f}-{max(figures):.2f}, n={len(figures)})"
+def _ratios(samples: Sequence[Sample], others: Sequence[Sample], column: str = "") -> list[float]:
+    pairs = zip(samples, others, strict=True)
+    return [_figure(one, column) / _figure(other, column) for one, other in pairs]
 
 
-def _machine() -> str:
+def spread(figures: Sequence[float]) -> str:
+    """The median, and where there are several the smallest and the largest."""
+    if not figures:
+        return ""
+    median = _short(statistics.median(figures))
+    return median if len(figures) == 1 else f"{median} ({_short(min(figures))}-{_short(max(figures))})"
+
+
+def _short(figure: float) -> str:
+    return f"{figure:.3g}" if figure < 1000 else f"{figure:.0f}"
+
+
+def machine() -> str:
+    """What the figures were found on."""
     return f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} CPUs"
-
-
-def options(description: str, *, quick: int, full: int) -> tuple[bool, int]:
-    """Read the command line: whether it shall be quick, and the number of repeats.
-
-    Args:
-        description: The first lines of ``--help``.
-        quick: Repeats with ``--quick``.
-        full: Repeats without it.
-    """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="smaller and fewer repeats: to see that it works")
-    parser.add_argument("--repeats", type=int, help=f"turns (default {full}, quick {quick})")
-    arguments = parser.parse_args()
-    return arguments.quick, arguments.repeats or (quick if arguments.quick else full)

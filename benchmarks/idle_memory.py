@@ -1,27 +1,32 @@
 """Memory that 10,000 idle connections hold in the server: growth of its PSS per connection, kernel buffers apart.
 
-Ours: the real gateway. Every client came with a 300-byte Cookie of its own, got ten grants that are its own strings,
-an expiry after which the API will be asked again, and has one subscription. "fairlead handler" is an ``async for`` in a
-route of an App. It and the peers keep nothing but the connection.
+"fairlead gateway": every client came with a 300-byte Cookie of its own, got ten grants that are its own strings, an
+expiry after which the API will be asked again, and has one subscription; "plain" has none. "fairlead handler" is an
+``async for`` in a route of an App. It and the peers keep nothing but the connection.
 """
 
 from __future__ import annotations
 
 import functools
 import time
+from contextlib import closing
 
 from clients import Crowd, Undelivered, text, upgrade
-from harness import Server, Subject, Target, compare, gateway, options, script
+from harness import Bench, Sample, Subject, Target
+from servers import Server, api, gateway, script
+from systems import AIOHTTP, NCHAN_SYSTEM, PICOWS, STARLETTE, WEBSOCKETS, System
 
-OTHERS = {
-    "fairlead handler": ("handlers.py", ("fairlead",)),
-    "websockets": ("peers/with_websockets.py", ("websockets",)),
-    "aiohttp": ("peers/with_aiohttp.py", ("aiohttp",)),
-    "picows": ("peers/with_picows.py 256", ("picows",)),
-    "uvicorn+starlette": ("peers/with_starlette.py", ("uvicorn", "starlette")),
-}
-TARGETS = [Target("fairlead gateway", 5.0), Target("fairlead handler", 8.0)]
+SYSTEMS = (
+    System("fairlead handler", ("fairlead",), functools.partial(script, "handlers.py")),
+    NCHAN_SYSTEM,
+    WEBSOCKETS,
+    AIOHTTP,
+    System(PICOWS.name, PICOWS.packages, functools.partial(script, "peers/with_picows.py 256")),
+    STARLETTE,
+)
+TARGETS = [Target("fairlead gateway", 4.5), Target("fairlead handler", 8.0)]
 WARM_UP = 200
+GATEWAY = "/ws/"
 SETTLE = 2.0
 """Seconds without work before memory is read: longer than one tick of any timer that would release something."""
 
@@ -31,60 +36,61 @@ def cookie(number: int) -> str:
     return f"Cookie: {f'session={number:06d}; n={number:06d}; '.ljust(300, 'c')}\r\n"
 
 
-def growth(server: Server, crowd: Crowd, count: int, *, subscribed: bool) -> float:
-    """Open ``count`` connections more; KiB of PSS for each."""
-    join(crowd, WARM_UP, subscribed=subscribed)
+def growth(server: Server, path: str, count: int, *, subscribed: bool = False) -> Sample:
+    """Open ``count`` connections; KiB of PSS for each."""
+    with closing(Crowd(server.port)) as crowd:
+        return Sample(_grow(server, crowd, path, count, subscribed=subscribed))
+
+
+def _grow(server: Server, crowd: Crowd, path: str, count: int, *, subscribed: bool) -> float:
+    join(crowd, path, WARM_UP, subscribed=subscribed)
     time.sleep(SETTLE)
     before = server.memory()
-    join(crowd, count, subscribed=subscribed)
+    join(crowd, path, count, subscribed=subscribed)
     time.sleep(SETTLE)
     return (server.memory() - before) / count / 1024
 
 
-def join(crowd: Crowd, count: int, *, subscribed: bool) -> None:
+def join(crowd: Crowd, path: str, count: int, *, subscribed: bool) -> None:
     """Open connections that come after those there are; ``subscribed``: to the room of each, through the gateway."""
     first = len(crowd)
     numbers = range(first, first + count)
+    crowd.open([upgrade(path, cookie(number)) for number in numbers], frames=1 if path == GATEWAY else 0)
     if not subscribed:
-        crowd.open([upgrade("/idle", cookie(number)) for number in numbers])
         return
-    crowd.open([upgrade("/ws/", cookie(number)) for number in numbers], frames=1)
     ask = '{{"type":"subscribe","room":"room-{0:06d}-0","requestId":"{0:06d}"}}'
     crowd.send([text(ask.format(number).encode()) for number in numbers], first=first)
-    crowd.receive_frames(1, first=first)
+    crowd.receive(1, first=first)
     for number, stream in zip(numbers, crowd.take()[first:], strict=True):
         if b'"success"' not in stream or b'"%06d"' % number not in stream:
             raise Undelivered(f"subscription {number} was refused: {stream!r}")
 
 
-def measure_gateway(api: Server, count: int) -> float:
+def measure_gateway(upstream: Server, count: int, *, subscribed: bool) -> Sample:
     """One repeat on a fresh gateway."""
-    with gateway(api.port) as server:
-        crowd = Crowd(server.port)
-        used = growth(server, crowd, count, subscribed=True)
-        crowd.close()
-    return used
+    with gateway(upstream.port) as server:
+        return growth(server, GATEWAY, count, subscribed=subscribed)
 
 
-def measure(name: str, count: int) -> float:
+def measure(system: System, count: int) -> Sample:
     """One repeat on any other fresh server."""
-    with script(name) as server:
-        crowd = Crowd(server.port)
-        used = growth(server, crowd, count, subscribed=False)
-        crowd.close()
-    return used
+    with system.run() as server:
+        return growth(server, "/idle", count)
 
 
 def main() -> None:
     """Compare everything."""
-    quick, repeats = options(__doc__, quick=1, full=3)
-    count = 2000 if quick else 10_000
-    with script("api.py") as api:
-        subjects = [Subject("fairlead gateway", ["fairlead"], functools.partial(measure_gateway, api, count))]
-        for name, (path, packages) in OTHERS.items():
-            subjects.append(Subject(name, packages, functools.partial(measure, path, count)))
-        title = f"idle memory, {count} connections, all open"
-        compare(title, "KiB PSS/connection", subjects, repeats, TARGETS)
+    bench = Bench(__doc__, quick=1, full=3)
+    count = 2000 if bench.quick else 10_000
+    with api() as upstream:
+        ours = functools.partial(measure_gateway, upstream, count)
+        subjects = [
+            Subject("fairlead gateway", ["fairlead"], functools.partial(ours, subscribed=True)),
+            Subject("fairlead gateway, plain", ["fairlead"], functools.partial(ours, subscribed=False)),
+        ]
+        for each in SYSTEMS:
+            subjects.append(Subject(each.name, each.packages, functools.partial(measure, each, count)))
+        bench.compare(f"idle memory, {count} connections", "KiB/connection", subjects, TARGETS)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 
 from handshake import window
-from harness import Subject, Target, compare, options, script
+from harness import Bench, Sample, Subject, Target
+from servers import script
 
 COUNTS = (1, 1000)
 SYSTEMS = {
@@ -17,8 +18,8 @@ SYSTEMS = {
 }
 
 
-def measure(name: str, routes: int, count: int) -> float:
-    """One repeat on a fresh server: microseconds of server CPU per handshake."""
+def measure(name: str, routes: int, count: int) -> Sample:
+    """One repeat on a fresh server."""
     with script(f"{name} {routes}") as server:
         return window(server, f"/thing{routes - 1}/7", count)
 
@@ -30,20 +31,16 @@ def title(system: str, routes: int) -> str:
 
 def main() -> None:
     """Compare both counts on both."""
-    quick, repeats = options(__doc__, quick=2, full=5)
-    count = 1000 if quick else 4000
+    bench = Bench(__doc__, quick=2, full=5)
+    count = 1000 if bench.quick else 4000
     few, many = COUNTS
-    compare(
-        f"routes, {count} handshakes to the last of them",
-        "us CPU/handshake",
-        [
-            Subject(title(system, routes), packages, functools.partial(measure, path, routes, count))
-            for system, (path, packages) in SYSTEMS.items()
-            for routes in COUNTS
-        ],
-        repeats,
-        [Target(title(system, many), 2.0, title(system, few)) for system in ("fairlead",)],
-    )
+    subjects = [
+        Subject(title(system, routes), packages, functools.partial(measure, path, routes, count))
+        for system, (path, packages) in SYSTEMS.items()
+        for routes in COUNTS
+    ]
+    targets = [Target(title("fairlead", many), 2.0, title("fairlead", few))]
+    bench.compare(f"routes, {count} handshakes to the last of them", "us CPU/handshake", subjects, targets)
 
 
 if __name__ == "__main__":

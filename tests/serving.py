@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from fairlead.server import Listener, Server
@@ -32,6 +33,15 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[Server]:
 def port(server: Server) -> int:
     """The port of its public listener."""
     return int(server.addresses[0].rpartition(":")[2])
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, for servers in processes of their own."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 async def exchange(server: Server, data: bytes, *, seconds: float = 5.0) -> bytes:

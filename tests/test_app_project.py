@@ -344,6 +344,11 @@ def test_prefixes_keep_equal_paths_apart(make: Make) -> None:
         ("routes = ['/']", "routes must be a list of Route objects"),
         ("sockets = [5]", "sockets must be a list of WebSocketRoute objects"),
         ("calls = [5]", "calls must be a dict of names and functions"),
+        ("calls = {1: print}", "calls must be a dict of names and functions"),
+        (
+            "from starlette.routing import Route\nPATH_PREFIX = '/{x'\nroutes = [Route('/', print)]",
+            "path '/{x/': a brace is missing",
+        ),
         ("PATH_PREFIX = 'hello'\nroutes = []", "PATH_PREFIX must be a text that begins with \"/\", not 'hello'"),
         ("def f(): ...\ncalls = {'f': f}", "apps.hello.routes.f must be an async def: a plain one would block"),
         ("async def f(): ...\ncalls = {'rpc.f': f}", "apps.hello.routes.f cannot be called 'rpc.f'"),
@@ -351,6 +356,7 @@ def test_prefixes_keep_equal_paths_apart(make: Make) -> None:
             "from fairlead import WebSocketRoute\ndef f(ws): ...\nsockets = [WebSocketRoute('/', f)]",
             "handler f must be an async def: a plain one would block the event loop",
         ),
+        ("raise SystemExit(0)", "cannot import apps.hello.routes: SystemExit: 0 (apps/hello/routes.py, line 1)"),
         ("import nothing_such", "cannot import apps.hello.routes: ModuleNotFoundError: No module named 'nothing_such'"),
         (
             "routes = [\n",

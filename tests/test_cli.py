@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.serving import free_ports
 
 from fairlead import __version__
 from fairlead.cli import main
@@ -53,12 +54,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "fairlead.toml"
     path.write_text(GOOD)
     return path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def test_version(run: Run) -> None:
@@ -278,7 +273,7 @@ def ask(api: HTTPConnection, method: str, path: str, body: str = "", cookie: str
 
 @pytest.mark.parametrize("flag", ["--port", "--gateway-port", "--api-port"])
 def test_demo_names_the_port_that_is_taken_and_its_flag_before_it_starts_anything(run: Run, flag: str) -> None:
-    ports = {name: str(free_port()) for name in ("--port", "--gateway-port", "--api-port")}
+    ports = dict(zip(("--port", "--gateway-port", "--api-port"), map(str, free_ports(3)), strict=True))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports[flag] = str(taken.getsockname()[1])
         status, out, err = run("demo", *(word for pair in ports.items() for word in pair))
@@ -289,7 +284,7 @@ def test_demo_names_the_port_that_is_taken_and_its_flag_before_it_starts_anythin
 
 
 def test_demo_needs_three_ports(run: Run) -> None:
-    port = str(free_port())
+    port = str(*free_ports(1))
     status, _, err = run("demo", "--port", port, "--gateway-port", port)
     assert (status, "choose another with --gateway-port" in err) == (1, True)
 
@@ -373,7 +368,7 @@ def test_port_in_use_is_one_line_without_a_traceback(file: Path) -> None:
 
 @pytest.mark.slow
 def test_demo_runs_as_a_whole_and_ends_cleanly_with_ctrl_c() -> None:
-    port, gateway_port, api_port = free_port(), free_port(), free_port()
+    port, gateway_port, api_port = free_ports(3)
     ports = ["--port", str(port), "--gateway-port", str(gateway_port), "--api-port", str(api_port)]
     demo = process("demo", *ports)
     assert demo.stdout is not None and demo.stderr is not None

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fairlead import Limits, WebSocket, testing
 from fairlead.app.application import App
 from fairlead.app.settings import ServerSettings
 from fairlead.cli import main
 from fairlead.cli.new import KEY_FILE, write_project
 from fairlead.cli.reloading import watched
 from fairlead.cli.routes import Row, rows, table
-from fairlead.cli.run import is_reachable
+from fairlead.cli.run import _behind, _overlaid, is_reachable
 from fairlead.cli.target import Target
 from fairlead.errors import UsageError
 from fairlead.routing import Endpoint, Router, WebSocketRoute
@@ -361,3 +362,27 @@ def test_every_change_is_seen(demo: Path) -> None:
     (demo / "new.py").unlink()
     assert before != changed != more
     assert watched(demo) == changed
+
+
+def test_limits_of_the_environment_overlay_those_of_an_application() -> None:
+    app = App(limits=Limits(message_size=1000, subscriptions=7))
+    limits = _overlaid(app, Limits(subscriptions=9))
+    assert (limits.message_size, limits.subscriptions) == (1000, 9)
+    assert _overlaid(object(), Limits(subscriptions=9)) == Limits(subscriptions=9)
+
+
+async def test_an_application_that_is_no_project_believes_the_proxies_of_the_environment() -> None:
+    seen: list[object] = []
+
+    async def handler(ws: WebSocket) -> None:
+        seen.append(ws.request.address)
+
+    app = App()
+    app.websocket("/")(handler)
+    forwarded = {"x-forwarded-for": "192.0.2.7"}
+    for target in (app, handler):
+        served = _behind(target, ["127.0.0.0/8"])
+        async with testing.connect(served, headers=forwarded) as client:
+            assert await client.closed() == (1000, "")
+    assert seen == ["192.0.2.7", "192.0.2.7"]
+    assert _behind(app, []) is app

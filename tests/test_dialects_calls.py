@@ -19,10 +19,10 @@ from starlette.applications import Starlette
 from fairlead import App, Reject
 from fairlead.dialects.calls import TEXT, CallError, Calls, CallSocket
 from fairlead.dialects.codec import Codec, ErrorCode
-from fairlead.dialects.exchange import BREATH
 from fairlead.dialects.jsonrpc import JSONRPC
 from fairlead.errors import Closed, UsageError
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.testing import Client, Rejected, connect, running
 from fairlead.websocket import WebSocket
 

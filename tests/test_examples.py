@@ -9,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from tests.serving import free_ports
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -100,14 +100,6 @@ def test_the_plain_api_answers_nonsense_with_400() -> None:
 def hear_hangups() -> None:
     """Undo the nohup under which the tests may run: it would be inherited."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def post(port: int, path: str, body: bytes) -> int:

@@ -10,17 +10,17 @@ import pytest
 from fairlead.dialects import Dialect
 from fairlead.dialects.fairlead import FAIRLEAD
 from fairlead.errors import CloseCode
-from fairlead.message import Burst, Form, Message, Publication
+from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
 from fairlead.rooms.hub import Hub
 from fairlead.rooms.names import RoomKey, room_key
-from fairlead.testing import PAYLOAD, FakeConnection, FakeMember, PlainDialect, RecordingTransport
+from fairlead.testing import TAIL_DIALECT, FakeConnection, FakeMember, RecordingTransport, TailDialect
 
 LOBBY, CAR = room_key("lobby"), room_key({"car": 1})
 
 
 def member(name: str = "c1", *, tail: bytes = b"", form: Form = PAYLOAD, dialect: Dialect | None = None) -> FakeMember:
     return FakeMember(
-        RecordingTransport(form=form), tail=tail, dialect=dialect or PLAIN, connection=FakeConnection(name)
+        RecordingTransport(form=form), tail=tail, dialect=dialect or TAIL_DIALECT, connection=FakeConnection(name)
     )
 
 
@@ -59,7 +59,7 @@ class WritingTransport(RecordingTransport):
         outgoing.wire(self.form)
 
 
-class CountingDialect(PlainDialect):
+class CountingDialect(TailDialect):
     """Counts heads and splices."""
 
     def __init__(self) -> None:
@@ -73,9 +73,6 @@ class CountingDialect(PlainDialect):
     def join(self, head: bytes, tail: bytes) -> bytes:
         self.joins[tail] += 1
         return super().join(head, tail)
-
-
-PLAIN = PlainDialect()
 
 
 class TestMembership:
@@ -284,7 +281,7 @@ class TestBytes:
         assert all(payloads(each) == [b"x" * 100_000 + each.tail] for each in members)
 
     def test_a_dialect_may_merge_a_burst(self) -> None:
-        class Merging(PlainDialect):
+        class Merging(TailDialect):
             def pack(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
                 return [b"+".join(payloads)]
 
@@ -384,7 +381,7 @@ class TestFailures:
         assert len(caplog.records) == 1
 
     def test_a_publication_that_cannot_be_encoded_is_dropped_alone(self, caplog: pytest.LogCaptureFixture) -> None:
-        class Choosy(PlainDialect):
+        class Choosy(TailDialect):
             def head(self, room: RoomKey, publication: Publication) -> bytes:
                 return str(int(publication.data)).encode()
 

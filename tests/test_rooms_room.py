@@ -19,6 +19,7 @@ from tests.connections import Connection, turns
 from fairlead.brokers.memory import MemoryBroker
 from fairlead.errors import BrokerUnavailable, Closed, InvalidRoom, UsageError
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.rooms.room import Room, Rooms
 from fairlead.testing import ScriptedBroker
 
@@ -48,6 +49,15 @@ async def test_everybody_in_a_room_gets_what_is_published_as_what_it_is(rooms: R
     await turns()
     assert ann.client.messages == ["text", b"bytes", b"array", '{"a":[1,null]}', "7", "null", "{}"]
     assert bob.client.messages == ann.client.messages
+
+
+async def test_who_does_nothing_but_publish_floods_nobody(rooms: Rooms) -> None:
+    ann = await member(rooms["lobby"])
+    for number in range(3 * BREATH):
+        await rooms["lobby"].publish("x" * 10_000)
+        assert number - len(ann.client.messages) <= BREATH
+    await turns()
+    assert (len(ann.client.messages), ann.client.closure) == (3 * BREATH, None)
 
 
 async def test_one_connection_can_be_left_out_by_itself_or_by_its_id(rooms: Rooms) -> None:

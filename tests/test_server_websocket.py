@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,11 +12,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
+from fairlead.errors import Closed
 from fairlead.limits import Compression, Limits
 from fairlead.message import Message
+from fairlead.routing import WebSocketRoute
 from fairlead.server import Server
 from fairlead.transports import Transport
 from fairlead.transports.native import NativeTransport
+from fairlead.websocket import WebSocket
 from fairlead.wire.frames import Opcode, encode
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -262,6 +267,36 @@ async def test_sending_to_a_client_that_left_raises_oserror() -> None:
         assert isinstance(await asyncio.wait_for(outcome, 5), OSError)
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["ours", "asgi"])
+async def test_who_does_nothing_but_send_learns_that_its_client_vanished(native: bool) -> None:
+    told = asyncio.Event()
+
+    async def forever(ws: WebSocket) -> None:
+        with pytest.raises(Closed):
+            for _ in range(100_000):  # else it would be for ever: the event loop has to tell it
+                await ws.send("x")
+        told.set()
+
+    @sockets
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        with pytest.raises(OSError):
+            for _ in range(100_000):
+                await send({"type": "websocket.send", "text": "x"})
+        told.set()
+
+    route = WebSocketRoute("/s", forever)
+    async with serving(sockets(route.handle) if native else application) as server, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\x81\x01x")
+        linger = struct.pack("ii", 1, 0)  # close() resets the connection
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        await told.wait()
+
+
 async def test_an_application_that_does_not_receive_stops_the_reading() -> None:
     go_on = asyncio.Event()
     seen = []
@@ -295,6 +330,43 @@ async def test_past_the_connection_limit_a_handshake_gets_503() -> None:
             assert refused.value.response.headers["retry-after"]
         async with connect(url(server)):
             pass
+
+
+async def test_a_handshake_counts_until_its_application_is_done_though_the_client_left() -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    @sockets
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        asked.set()
+        await go_on.wait()
+        await send({"type": "websocket.accept"})
+
+    async with serving(application, limits=Limits(connections=1)) as server, asyncio.timeout(5):
+        _, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(HANDSHAKE)
+        await asked.wait()
+        writer.transport.abort()
+        while server.shared.connections:
+            await asyncio.sleep(0)
+        assert b" 503 " in await exchange(server, HANDSHAKE)
+        go_on.set()
+        while server.shared.websockets:
+            await asyncio.sleep(0)
+        async with connect(url(server)):
+            pass
+        while server.shared.websockets:
+            await asyncio.sleep(0)
+
+
+async def test_no_line_of_the_log_is_a_clients(caplog: pytest.LogCaptureFixture) -> None:
+    @sockets
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError
+
+    async with serving(application) as server:
+        assert b" 500 " in await exchange(server, HANDSHAKE.replace(b"/s", b"/s%0aERROR"))
+    assert "/s\\nERROR" in caplog.text and "/s\nERROR" not in caplog.text
 
 
 async def _accept_and_wait(scope: Any, receive: Any, send: Any) -> None:

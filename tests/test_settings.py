@@ -271,7 +271,10 @@ def test_nothing_behind_a_yaml_key_means_unset(text: str) -> None:
         ("a: 1\n---\nb: 1", "f.yml: but found another document (at line 2, column 1)"),
         ("a: \x00", 'f.yml: unacceptable character #x0000: special characters are not allowed in "<unicode'),
         ("a: !!python/object/apply:os.abort []", "f.yml: could not determine a constructor for the tag"),
-        ("inner: &inner {table: *inner}", "f.yml: maximum recursion depth exceeded"),
+        ("inner: &inner {table: *inner}", "f.yml: inner.table: expected int, got object, at [...]"),
+        ("a: !!timestamp b", "f.yml: a value is not what its tag says"),
+        ("debug: !!bool b", "f.yml: a value is not what its tag says"),
+        ('inner:\n  mode: "\\ud800"', "f.yml: inner.mode: not Unicode"),
         (b"# \xff", "f.yml: not UTF-8 (at byte 2)"),
     ],
 )
@@ -280,6 +283,12 @@ def test_fault_in_yaml_is_one_line_like_another(text: str | bytes, fault: str) -
         read_as_yaml(text)
     assert str(caught.value).startswith(fault)
     assert "\n" not in str(caught.value)
+
+
+def test_a_yaml_table_that_is_there_in_very_many_places_is_looked_at_once() -> None:
+    lines = [f"a{number}: &a{number} {{b: *a{number - 1}, c: *a{number - 1}}}" for number in range(1, 60)]
+    with pytest.raises(SettingsError, match="unknown key a0"):
+        read_as_yaml("\n".join(["a0: &a0 {b: 1}", *lines]))
 
 
 def test_load_reads_yaml_by_the_name_of_the_file(tmp_path: Path) -> None:

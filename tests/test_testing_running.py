@@ -84,6 +84,16 @@ def test_draining_without_async() -> None:
         assert client.closed().code == 1012
 
 
+def test_stopping_without_async() -> None:
+    with running(app) as server, server.connect("/echo") as client:
+        client.pause_reading()  # a drain would wait for its answer
+        server.stop()
+        client.resume_reading()
+        assert client.closed().code == 1006
+        with pytest.raises(OSError, match="onnect"), server.connect("/echo"):
+            pass
+
+
 async def test_what_was_published_goes_out_before_the_drain() -> None:
     async with running(app) as server, server.connect("/lobby") as client:
         await client.assert_nothing()

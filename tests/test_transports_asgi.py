@@ -136,8 +136,18 @@ async def test_a_slow_client_is_closed_with_1013_and_what_waits_is_dropped() -> 
     assert (await connection.over())[-1] == (1013, "outbox full")
 
 
+async def test_empty_messages_fill_an_outbox_too() -> None:
+    connection = Connection(Limits(close_timeout=0.1))
+    transport = await connection.open()
+    connection.server.taking.clear()
+    transport.send(Burst([b""] * 1000))
+    assert transport.congested
+    transport.send(Burst([b""] * 20_000))
+    assert (await connection.over())[-1] == (1013, "outbox full")
+
+
 async def test_drained_waits_for_the_low_water_mark_and_raises_when_closed() -> None:
-    connection = Connection(Limits(outbox_low=100, close_timeout=0.1))
+    connection = Connection(Limits(outbox_low=200, close_timeout=0.1))
     transport = await connection.open()
     await transport.drained()
     connection.server.taking.clear()

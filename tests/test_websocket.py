@@ -14,6 +14,7 @@ from tests.connections import Connection, over, turns
 from fairlead.brokers.memory import MemoryBroker
 from fairlead.errors import Closed, InvalidMessage, UsageError
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.rooms.hub import Member
 from fairlead.rooms.names import RoomKey
 from fairlead.rooms.room import Room, Rooms
@@ -327,6 +328,21 @@ async def test_a_send_that_waits_ends_with_the_connection(connection: Connection
     assert connection.inbox.noticed
 
 
+async def test_who_does_nothing_but_send_lets_others_have_their_turn(connection: Connection) -> None:
+    seen: list[int] = []
+
+    async def look() -> None:
+        while True:
+            seen.append(len(connection.client.messages))
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    for _ in range(3 * BREATH):
+        await connection.ws.send("")
+    looking.cancel()
+    assert seen == [BREATH, 2 * BREATH, 3 * BREATH]
+
+
 async def test_a_client_whose_outbox_is_full_is_closed_with_1013() -> None:
     connection = Connection(limits=Limits(outbox_limit=300_000))
     connection.transport.client_pauses()
@@ -516,6 +532,24 @@ async def test_what_a_task_begins_while_it_ends_is_cancelled_too(connection: Con
     await turns()
     await connection.ws.finish()
     assert begun[0].cancelled()
+
+
+async def test_a_task_that_begins_itself_anew_ends_with_the_handler(connection: Connection) -> None:
+    begun: list[asyncio.Task[Any]] = []
+
+    async def work() -> None:
+        assert len(begun) < 100, "it never ends"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            begun.append(connection.ws.spawn(work()))
+
+    connection.ws.spawn(work())
+    await turns()
+    await connection.ws.finish()
+    late = connection.ws.spawn(work())
+    await turns()
+    assert late.cancelled() and [task.cancelled() for task in begun] == [True]
 
 
 async def test_a_spawned_task_gives_its_result_and_a_handler_may_cancel_it(connection: Connection) -> None:

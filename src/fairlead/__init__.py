@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from fairlead.app.project import load_project
     from fairlead.app.standalone import run, serve
     from fairlead.dialects.calls import CallError, Calls, CallSocket
-    from fairlead.errors import CloseCode, Closed, FairleadError, InvalidMessage
+    from fairlead.errors import (
+        BrokerUnavailable,
+        CloseCode,
+        Closed,
+        FairleadError,
+        InvalidMessage,
+        InvalidRoom,
+        UsageError,
+    )
     from fairlead.handshake import Reject, Request
     from fairlead.limits import Limits
     from fairlead.message import Message
+    from fairlead.paths import register_converter
     from fairlead.publisher import AsyncPublisher, Publisher, publish
     from fairlead.rooms.room import Room, Rooms
     from fairlead.routing import Endpoint, Router, WebSocketRoute
@@ -30,6 +39,7 @@ __all__ = [
     "App",
     "AsyncPublisher",
     "BlockingWebSocket",
+    "BrokerUnavailable",
     "CallError",
     "CallSocket",
     "Calls",
@@ -38,6 +48,7 @@ __all__ = [
     "Endpoint",
     "FairleadError",
     "InvalidMessage",
+    "InvalidRoom",
     "Limits",
     "Message",
     "Publisher",
@@ -46,10 +57,12 @@ __all__ = [
     "Room",
     "Rooms",
     "Router",
+    "UsageError",
     "WebSocket",
     "WebSocketRoute",
     "load_project",
     "publish",
+    "register_converter",
     "run",
     "serve",
 ]
@@ -59,10 +72,19 @@ _MODULES = {
     "app.project": ("load_project",),
     "app.standalone": ("run", "serve"),
     "dialects.calls": ("CallError", "CallSocket", "Calls"),
-    "errors": ("CloseCode", "Closed", "FairleadError", "InvalidMessage"),
+    "errors": (
+        "BrokerUnavailable",
+        "CloseCode",
+        "Closed",
+        "FairleadError",
+        "InvalidMessage",
+        "InvalidRoom",
+        "UsageError",
+    ),
     "handshake": ("Reject", "Request"),
     "limits": ("Limits",),
     "message": ("Message",),
+    "paths": ("register_converter",),
     "publisher": ("AsyncPublisher", "Publisher", "publish"),
     "rooms.room": ("Room", "Rooms"),
     "routing": ("Endpoint", "Router", "WebSocketRoute"),

@@ -13,6 +13,7 @@
     │   ├── handshake.Reject      raise it to refuse a handshake; carries the HTTP status
     │   ├── dialects.codec.CallError  the other side's answer to a call
     │   ├── in gateway: headers.BadHeader, bodies.BadBody, idempotency.KeyReused, http.Problem
+    │   ├── in pyramid: handshake.HandShakeFailed, handshake.InvalidOrigin
     │   └── in testing: errors.Rejected, errors.Unexpected
     └── NetworkError              nobody's: a link or a service is gone; try again later
         ├── Closed
@@ -20,6 +21,7 @@
         ├── GatewayUnavailable
         ├── threads.NoThread      as many connections have threads as may
         ├── in gateway: answer.Refused, places.NoPlace, http.ClientGone
+        ├── in pyramid: views.Failed
         └── in testing: errors.TimedOut
 
 An exception of a library is translated into one of these where that library is called.

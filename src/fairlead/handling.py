@@ -21,11 +21,11 @@ async def handle(ws: WebSocket, inbox: Inbox, call: Awaitable[None], *, grace: f
         ws: Its connection.
         inbox: The connection's.
         call: The handler, called.
-        grace: Seconds after the client left, see Watch.
+        grace: Seconds after the client left, before a handler that cannot see it is cancelled.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    watch = Watch(ws, inbox, grace)
+    watch = _Watch(ws, inbox, grace)
     try:
         await call
     except asyncio.CancelledError:
@@ -49,7 +49,7 @@ async def handle(ws: WebSocket, inbox: Inbox, call: Awaitable[None], *, grace: f
         logger.info("%s %r ended after %.1f s", ws.id, ws.path, loop.time() - started)
 
 
-class Watch:
+class _Watch:
     """What happens as soon as the client leaves, whatever the handler is at.
 
     Its rooms are left at once. A handler that cannot see it, since it neither receives nor sends, is cancelled.

@@ -210,6 +210,18 @@ def normal_origin(origin: str) -> str | None:
     return f"{scheme}://{host}:{port}" if port else f"{scheme}://{host}"
 
 
+def check_origin(value: str) -> None:
+    """A rule for settings: an origin.
+
+    Raises:
+        ValueError: It is none, or all of them.
+    """
+    if value == "*":
+        raise ValueError('"*" would let every web page act with its visitors\' cookies; list the origins')
+    if normal_origin(value) is None:
+        raise ValueError(f"must be an origin, scheme://host or scheme://host:port, and nothing after it: {value!r}")
+
+
 def origin_fault(request: Request, *, allowed: Collection[str | None] = (), require: bool = False) -> str | None:
     """Why this request's Origin may not connect, in words for the log; None if it may.
 

@@ -43,6 +43,17 @@ class Form(Protocol):
     def encode(self, payload: bytes, *, binary: bool) -> bytes: ...
 
 
+class _PayloadForm:
+    shared = True
+
+    def encode(self, payload: bytes, *, binary: bool) -> bytes:
+        return payload
+
+
+PAYLOAD: Form = _PayloadForm()
+"""Whole messages: whoever takes them makes the frames, or needs none."""
+
+
 class Message:
     """One whole outgoing text or binary message.
 

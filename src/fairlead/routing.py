@@ -97,37 +97,30 @@ class WebSocketRoute(BaseRoute):
         self.endpoint = endpoint
         self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
         self.guards = tuple(_guard(each) for each in guards)
-        self.allowed_origins = allowed_origins
+        self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
         self.subprotocols = tuple(subprotocols)
         self._pattern = compile_path(path)
-        self._origins = None if allowed_origins is None else _origins(allowed_origins)
         function = _endpoint(endpoint)
         self._wanted = _wanted(function, self._pattern.converters, skip=2 if isinstance(endpoint, type) else 1)
 
     def __repr__(self) -> str:
         return f"<WebSocketRoute {self.path} {self.name}>"
 
-    def within(self, prefix: str, guards: Sequence[Guard], allowed_origins: Origins | None) -> WebSocketRoute:
+    def within(self, prefix: str, guards: Sequence[Guard], allowed_origins: frozenset[str] | None) -> WebSocketRoute:
         """The same route under a prefix, behind further guards."""
         inner = type(self).__new__(type(self))
         inner.__dict__.update(self.__dict__)
         inner.path = prefix + self.path
         inner.guards = (*guards, *self.guards)
         inner._pattern = compile_path(inner.path)
-        if self.allowed_origins is None and allowed_origins is not None:
+        if self.allowed_origins is None:
             inner.allowed_origins = allowed_origins
-            inner._origins = _origins(allowed_origins)
         return inner
 
     @property
     def shape(self) -> str:
         """Equal for two routes of which only the first can ever be reached."""
         return self._pattern.shape
-
-    @property
-    def rule(self) -> frozenset[str | None] | None:
-        """Its own Origin rule, as ``judge`` takes it."""
-        return self._origins
 
     # -- Starlette's side --------------------------------------------------------------------------------------------
 
@@ -156,7 +149,7 @@ class WebSocketRoute(BaseRoute):
         request: Request = scope.get(REQUEST) or Request(scope)
         request.scope = scope
         instance = self.endpoint() if isinstance(self.endpoint, type) else None
-        if not await judge(request, send, self._guards(instance), self._origins):
+        if not await judge(request, send, self._guards(instance), self.allowed_origins):
             return
         inbox = self.socket.inbox()
         limits: Limits = scope.get(LIMITS) or self.limits
@@ -189,13 +182,14 @@ class WebSocketRoute(BaseRoute):
         return handler(ws, **{name: params[name] for name in self._wanted})
 
 
-async def judge(request: Request, send: Send, guards: Iterable[Guard], origins: frozenset[str | None] | None) -> bool:
-    """Check the Origin, unless that has happened, and ask the guards; True if all let the request pass.
+async def judge(request: Request, send: Send, guards: Iterable[Guard], origins: frozenset[str] | None) -> bool:
+    """Check the Origin and ask the guards; True if all let the request pass.
 
     A refusal has been sent when this returns False.
 
     Args:
-        origins: Allowed besides the same one, as ``normal_origin`` writes them; with "*" any; None: none besides.
+        origins: Allowed besides the same one, as from ``normal_origins``. None: no rule of its own; the same origin may
+            connect, or whoever a rule further out has let pass.
     """
     scope = request.scope
     try:
@@ -218,7 +212,7 @@ async def judge(request: Request, send: Send, guards: Iterable[Guard], origins: 
     return False
 
 
-def _check_origin(request: Request, origins: frozenset[str | None]) -> None:
+def _check_origin(request: Request, origins: frozenset[str]) -> None:
     if "*" not in origins and (fault := origin_fault(request, allowed=origins)) is not None:
         logger.warning("%r refused, HTTP 403: %s", request.path, fault)
         raise Reject(403, "origin not allowed\n")
@@ -231,7 +225,7 @@ async def _upgrade_required(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("this is a WebSocket endpoint\n", 426, headers=headers)(scope, receive, send)
 
 
-def _origins(allowed: Origins) -> frozenset[str | None]:
+def normal_origins(allowed: Origins) -> frozenset[str]:
     """The origins as ``normal_origin`` writes them; "*" stays.
 
     Raises:
@@ -239,10 +233,13 @@ def _origins(allowed: Origins) -> frozenset[str | None]:
     """
     if isinstance(allowed, str) and allowed != "*":
         raise UsageError(f"allowed_origins is a list of origins or '*', not {allowed!r}")
+    normal = set()
     for each in allowed:
-        if each != "*" and normal_origin(each) is None:
+        origin = "*" if each == "*" else normal_origin(each)
+        if origin is None:
             raise UsageError(f"{each!r} is not an origin, such as https://app.example.org")
-    return frozenset("*" if each == "*" else normal_origin(each) for each in allowed)
+        normal.add(origin)
+    return frozenset(normal)
 
 
 # -- what may be registered --------------------------------------------------------------------------------------------
@@ -316,6 +313,9 @@ class Router(StarletteRouter):
         unmatched: What becomes of a socket whose path no route has. "404": HTTP 404 before the 101. "close": it is let
             in and closed with 4040.
         options: Of Starlette's Router.
+
+    Raises:
+        UsageError: A guard, an origin, the prefix or two of the routes together cannot be used.
     """
 
     def __init__(
@@ -333,9 +333,8 @@ class Router(StarletteRouter):
         super().__init__((), **options)
         self.prefix = _prefix(prefix)
         self.guards = tuple(_guard(each) for each in guards)
-        self.allowed_origins = allowed_origins
+        self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
         self.unmatched = unmatched
-        self._origins = None if allowed_origins is None else _origins(allowed_origins)
         self._index: Index[BaseRoute] = Index()
         self._indexed: list[BaseRoute] = []
         for route in routes:
@@ -363,7 +362,11 @@ class Router(StarletteRouter):
         allowed_origins: Origins | None = None,
         subprotocols: Sequence[str] = (),
     ) -> Callable[[H], H]:
-        """Decorate an ``async def`` handler or an Endpoint class; see WebSocketRoute."""
+        """Decorate an ``async def`` handler or an Endpoint class; see WebSocketRoute.
+
+        Raises:
+            UsageError: As WebSocketRoute and ``add``.
+        """
 
         def register(endpoint: H) -> H:
             self.add(
@@ -438,8 +441,8 @@ class Router(StarletteRouter):
         if request is None:
             request = scope[REQUEST] = Request(scope)
         request.scope = scope
-        origins = route.rule if isinstance(route, WebSocketRoute) else None
-        if await judge(request, send, self.guards, self._origins if origins is None else origins):
+        own = route.allowed_origins if isinstance(route, WebSocketRoute) else None
+        if await judge(request, send, self.guards, self.allowed_origins if own is None else own):
             await route.handle(scope, receive, send)
 
     def _find(self, scope: Scope) -> BaseRoute | None:
@@ -471,7 +474,7 @@ class Router(StarletteRouter):
             await refuse(scope, send, 404, b"not found\n")
 
 
-def _within(route: BaseRoute, prefix: str, guards: Sequence[Guard], origins: Origins | None) -> BaseRoute:
+def _within(route: BaseRoute, prefix: str, guards: Sequence[Guard], origins: frozenset[str] | None) -> BaseRoute:
     """A route as it is under a prefix and behind guards."""
     match route:
         case WebSocketRoute():

@@ -216,26 +216,29 @@ def read_yaml(text: str) -> object:
     try:
         if (document := yaml.compose(text, yaml.SafeLoader)) is None:
             return {}
-        _refuse_twins(document)
+        _refuse_twins(document, set())
         content: object = yaml.safe_load(text)
     except yaml.MarkedYAMLError as exc:
         place = "" if exc.problem_mark is None else _place(exc.problem_mark)
         raise ValueError(f"{exc.problem or exc.context}{place}") from None
     except yaml.YAMLError as exc:
         raise ValueError(" ".join(str(exc).split())) from None
+    except (AttributeError, KeyError):  # what the library makes of `!!timestamp x` and `!!bool x`
+        raise ValueError("a value is not what its tag says") from None
     return content
 
 
-def _refuse_twins(table: yaml.Node) -> None:
-    if not table.tag.endswith(":map"):
+def _refuse_twins(table: yaml.Node, looked_at: set[yaml.Node]) -> None:
+    if not table.tag.endswith(":map") or table in looked_at:
         return
+    looked_at.add(table)  # one anchor may stand in as many places as twenty lines can say, more than time can count
     seen = set()
     for name, value in table.value:
         text = str(name.value)
         if text in seen:
             raise ValueError(f"{text} is there twice{_place(name.start_mark)}")
         seen.add(text)
-        _refuse_twins(value)
+        _refuse_twins(value, looked_at)
 
 
 def _place(mark: yaml.Mark) -> str:
@@ -349,6 +352,8 @@ def _build(type_: type[T], given: Mapping[str, _Given], prefix: str = "", defaul
 def _convert(given: _Given, hint: object, key: str) -> object:
     try:
         return msgspec.convert(given.value, hint, strict=not given.lax)
+    except UnicodeEncodeError:  # YAML can write lone surrogates
+        raise SettingsError(f"{given.place}: {key}: not Unicode") from None
     except msgspec.ValidationError as exc:
         plain = _plain(hint)
         if get_origin(plain) is Literal:

@@ -21,10 +21,11 @@ from fairlead.handshake import Request
 from fairlead.limits import Limits
 from fairlead.message import Message
 from fairlead.rooms.room import Room, RoomName, Rooms
-from fairlead.threads import Threads
+from fairlead.threads import Bridge, Threads
 from fairlead.transports import Receiver, Transport
 from fairlead.transports.asgi import AsgiTransport, Receive, Send, accept
 from fairlead.websocket import INBOX, INBOX_SIZE
+from fairlead.wire.messages import close_payload
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +34,34 @@ T = TypeVar("T")
 UNSENT = 64 * 1024
 """Bytes that a thread may be ahead of the event loop; past it ``send`` blocks. A message alone may be larger."""
 
+OVERHEAD = 128
+"""Bytes that a message counts besides its own: or as many empty ones could wait as memory holds."""
+
 
 class Link:
-    """Between the event loop and one thread: the Receiver on one side, calls that block on the other."""
+    """Between the event loop and one thread: the Receiver on one side, calls that block on the other.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+    Attributes:
+        transport: What carries the connection, once the client is in.
+        outcome: Close code and reason, once the connection is over.
+        messages: What has arrived and was not taken.
+        changed: Guards all of it, and tells of every change.
+    """
+
+    def __init__(self, connection: Connection, bridge: Bridge) -> None:
         self.transport: Transport | None = None
         self.outcome: tuple[int, str] | None = None
         self.messages: list[str | bytes] = []
         self.changed = threading.Condition()
-        self._loop = loop
-        self._connection = connection
+        self._connection: Connection | None = connection
+        self._loop = bridge.loop
+        self._home = bridge.home
         self._size = 0  # of what came in since it was empty
         self._paused = False
         self._outgoing: list[Message] = []
-        self._unsent = 0  # bytes of them
+        self._unsent = 0  # bytes of them, and of what the client is behind with
         self._flushing = False
-        self._closing = False
+        self._closing: tuple[int, str] | None = None
         self._draining: asyncio.Task[None] | None = None
 
     # -- the Receiver, in the event loop -----------------------------------------------------------------------------
@@ -71,13 +83,32 @@ class Link:
         with self.changed:
             self.outcome = self.outcome or (code, reason)
             self.changed.notify_all()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.leave_rooms(code)  # at once, however long the thread goes on
 
     # -- from the thread ---------------------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._closing or self.outcome is not None or (self.transport is not None and not self.transport.open)
+        return (
+            self.outcome is not None
+            or self._closing is not None
+            or (self.transport is not None and not self.transport.open)
+        )
+
+    def wait_for(self, condition: Callable[[], object], timeout: float | None = None) -> bool:
+        """Block until something holds; False if it does not in so many seconds. ``changed`` must be held.
+
+        Raises:
+            UsageError: This is the event loop, which would wait for itself.
+        """
+        if condition():
+            return True
+        if threading.get_ident() == self._home:
+            raise UsageError("this blocks, and would stop the event loop: call it in a thread")
+        return self.changed.wait_for(lambda: bool(condition()), timeout)
 
     def take(self) -> str | bytes:
         """The oldest message; there must be one, and ``changed`` be held."""
@@ -86,7 +117,7 @@ class Link:
             self._size = 0
             if self._paused and self.transport is not None:
                 self._paused = False
-                self.in_loop(self.transport.resume_reading)
+                self._in_loop(self.transport.resume_reading)
         return payload
 
     def put(self, message: Message) -> None:
@@ -95,53 +126,58 @@ class Link:
         Raises:
             Closed: The connection is over; this message was not sent.
         """
-        size = len(message.payload)
+        size = len(message.payload) + OVERHEAD
         with self.changed:
-            self.changed.wait_for(lambda: self.over or not self._unsent or self._unsent + size <= UNSENT)
+            self.wait_for(lambda: self.over or not self._unsent or self._unsent + size <= UNSENT)
+            if not self.over:
+                self._outgoing.append(message)
+                self._unsent += size
+                if not self._flushing:
+                    self._flushing = self._in_loop(self._flush)
             if self.over:
-                raise Closed(*(self.outcome or (CloseCode.ABNORMAL, "")))
-            self._outgoing.append(message)
-            self._unsent += size
-            flushing, self._flushing = self._flushing, True
-        if not flushing:
-            self.in_loop(self._flush)
+                raise Closed(*(self.outcome or self._closing or (CloseCode.ABNORMAL, "")))
 
     def end(self, code: int, reason: str) -> None:
         """Begin the close handshake, behind what was sent."""
         with self.changed:
-            closing, self._closing = self._closing, True
+            if not self.over:
+                self._closing = (code, reason)
+                self._in_loop(self.finish, code, reason)
             self.changed.notify_all()
-        if not closing and self.transport is not None:
-            self.in_loop(self._end, code, reason)
 
-    def in_loop(self, call: Callable[..., object], *args: object) -> None:
-        """Have the event loop do something soon.
-
-        Raises:
-            Closed: The server has ended.
-        """
+    def _in_loop(self, call: Callable[..., object], *args: object) -> bool:
+        """Have the event loop do something soon. If it is closed, so is the connection."""
         try:
             self._loop.call_soon_threadsafe(call, *args)
         except RuntimeError:
-            raise Closed(CloseCode.ABNORMAL) from None
+            self.outcome = self.outcome or (CloseCode.ABNORMAL, "")
+            self.changed.notify_all()
+            return False
+        return True
 
     # -- in the event loop -------------------------------------------------------------------------------------------
 
+    def finish(self, code: int, reason: str) -> None:
+        """Close, behind what was sent; the first call counts."""
+        if self.transport is not None:
+            self._hand_over(self.transport)
+            self.transport.close(code, reason)
+
     def _flush(self) -> None:
-        transport = self._hand_over()
-        if transport.congested:
-            self._draining = self._loop.create_task(self._drain(transport))
+        assert self.transport is not None, "nothing is sent before the accept"
+        self._hand_over(self.transport)
+        if self.transport.congested:
+            self._draining = self._loop.create_task(self._drain(self.transport))
         else:
             self._go_on()
 
-    def _hand_over(self) -> Transport:
-        assert self.transport is not None, "nothing is sent before the accept"
+    def _hand_over(self, transport: Transport) -> None:
         with self.changed:
             outgoing, self._outgoing = self._outgoing, []
-        self._connection.flush_rooms()
+        if self._connection is not None:
+            self._connection.flush_rooms()
         for message in outgoing:
-            self.transport.send(message)
-        return self.transport
+            transport.send(message)
 
     async def _drain(self, transport: Transport) -> None:
         with suppress(Closed):
@@ -150,25 +186,45 @@ class Link:
 
     def _go_on(self) -> None:
         with self.changed:
-            self._unsent = sum(len(message.payload) for message in self._outgoing)
+            self._unsent = sum(len(message.payload) + OVERHEAD for message in self._outgoing)
             self._flushing = bool(self._outgoing)
             self.changed.notify_all()
         if self._flushing:
             self._loop.call_soon(self._flush)
 
-    def _end(self, code: int, reason: str) -> None:
-        self._hand_over().close(code, reason)
-
 
 class Entrance:
-    """The undecided handshake of a connection that a thread will hold. For adapters, in the event loop."""
+    """The undecided handshake of a connection that a thread will hold. For adapters; to be made in the event loop.
+
+    Attributes:
+        request: The upgrade request.
+        limits: The server's.
+        bridge: For whoever answers it from the thread.
+        holder: Who has taken it.
+        carrying: What carries the connection under a foreign server.
+    """
 
     def __init__(self, request: Request, receive: Receive, send: Send, limits: Limits) -> None:
         self.request = request
+        self.bridge = Bridge()
+        self.holder: object | None = None
         self.carrying: asyncio.Task[None] | None = None
         self._receive = receive
         self._send = send
-        self._limits = limits
+        self.limits = limits
+        self._lock = threading.Lock()
+
+    def take(self, holder: object) -> None:
+        """From here on the handshake is this one's to answer, and its own again whenever it asks.
+
+        Raises:
+            UsageError: Somebody else has it.
+        """
+        with self._lock:
+            if self.holder is None:
+                self.holder = holder
+            elif self.holder is not holder:
+                raise UsageError(f"the connection is taken already, by {self.holder!r}: only one may have it")
 
     async def open(self, receiver: Receiver) -> None:
         """Send the 101.
@@ -185,7 +241,7 @@ class Entrance:
                 receiver,
                 subprotocol=request.subprotocol,
                 headers=request.accept_headers,
-                limits=self._limits,
+                limits=self.limits,
             )
         except OSError as exc:
             raise Closed(CloseCode.ABNORMAL) from exc
@@ -197,19 +253,21 @@ class BlockingWebSocket(Connection):
     """A connection for one thread. It is accepted when it is first used, so that until then the thread may refuse it.
 
     Attributes:
-        on_wait: Called whenever the thread is about to wait for the client; to give back what others could use
+        entrance: The handshake.
+        accepted: Whether the client is in, or had left when it was to be let in.
+        on_wait: Called whenever the thread is about to wait for a message; to give back what others could use
             meanwhile, such as a database connection.
     """
 
-    __slots__ = ("_entrance", "_link", "_loop", "accepted", "on_wait")
+    __slots__ = ("_accepting", "_link", "accepted", "entrance", "on_wait")
 
     def __init__(self, entrance: Entrance, *, rooms: Rooms | None = None) -> None:
         super().__init__(entrance.request, rooms=rooms)
-        self._loop = asyncio.get_running_loop()
-        self._entrance = entrance
-        self._link = Link(self._loop, self)
+        self.entrance = entrance
         self.accepted = False
         self.on_wait: Callable[[], None] | None = None
+        self._link = Link(self, entrance.bridge)
+        self._accepting = threading.Lock()
 
     # -- the handshake -----------------------------------------------------------------------------------------------
 
@@ -221,14 +279,31 @@ class BlockingWebSocket(Connection):
 
         Raises:
             Closed: The client has left meanwhile.
+            UsageError: Somebody else has taken the handshake.
+            ValueError: The client does not offer that subprotocol.
         """
-        if self.accepted:
-            return
-        if subprotocol is not None:
-            self.request.subprotocol = subprotocol
-        opening = asyncio.run_coroutine_threadsafe(self._entrance.open(self._link), self._loop)
-        opening.result()
-        self.accepted = True
+        with self._accepting:  # others of its threads wait until it is decided
+            if self.accepted:
+                return
+            self.entrance.take(self)
+            if subprotocol is not None:
+                self.request.subprotocol = subprotocol
+            try:
+                self.entrance.bridge.call(self.entrance.open, self._link)
+            except Closed as closed:
+                self._link.closed(closed.code, closed.reason)
+                self.accepted = True
+                raise
+            except BaseException:
+                self.entrance.holder = None  # it is still undecided
+                raise
+            self.accepted = True
+
+    def _enter(self) -> None:
+        """Accept, where the client is still there to be let in."""
+        if not self.accepted:
+            with suppress(Closed):
+                self.accept()
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
@@ -243,10 +318,10 @@ class BlockingWebSocket(Connection):
         """
         self._enter()
         link = self._link
-        if self.on_wait is not None and not link.messages:
+        if self.on_wait is not None and not link.messages and link.outcome is None:
             self.on_wait()
         with link.changed:
-            if not link.changed.wait_for(lambda: link.messages or link.outcome, timeout):
+            if not link.wait_for(lambda: link.messages or link.outcome, timeout):
                 raise TimeoutError(f"no message within {timeout} s")
             return link.take() if link.messages else None
 
@@ -270,15 +345,6 @@ class BlockingWebSocket(Connection):
         """Every message until the client leaves."""
         while (message := self.wait()) is not None:
             yield message
-
-    def _enter(self) -> None:
-        """Accept, where the client is still there to be let in."""
-        if not self.accepted:
-            try:
-                self.accept()
-            except Closed as closed:
-                self._link.closed(closed.code, closed.reason)
-                self.accepted = True
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -311,11 +377,14 @@ class BlockingWebSocket(Connection):
     @property
     def transport(self) -> Transport:
         if self._link.transport is None:
-            raise UsageError("accept the connection before it joins a room")
+            raise Closed(*(self._link.outcome or (CloseCode.ABNORMAL, "")))
         return self._link.transport
 
     def join(self, room: Room | RoomName) -> Room:
-        """Enter a room; it is left at the connection's end.
+        """Enter a room; it is left at the connection's end. Who is in already stays in.
+
+        Args:
+            room: A Room, or its name among the application's rooms.
 
         Returns:
             The room, to publish to.
@@ -324,23 +393,50 @@ class BlockingWebSocket(Connection):
             BrokerUnavailable: Try again later.
             Closed: The connection is over.
             InvalidRoom: It cannot be a room's name.
-            UsageError: It is in as many rooms as it may be, or there are no rooms to find a name in.
+            UsageError: It is in as many rooms as it may be, or the application has no rooms to find a name in.
         """
         self.accept()
         found = self.find(room)
-        found.add(self)
+        self.entrance.bridge.call(self._join, found)
         return found
 
+    async def _join(self, room: Room) -> None:
+        await room.add(self)
+
     def leave(self, room: Room | RoomName) -> None:
-        """Leave a room. Who is not in is left alone."""
-        self.find(room).discard(self)
+        """Leave a room, after what was published there before. Who is not in is left alone."""
+        with suppress(Closed):
+            self.entrance.bridge.call(self._leave, self.find(room))
+
+    async def _leave(self, room: Room) -> None:
+        await room.discard(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """Begin the close handshake; what was sent before goes first. The first call counts."""
+        """Begin the close handshake; what was sent before goes first. The first call counts.
+
+        Args:
+            code: 1000, or 3000 to 4999 for an application's own meaning (RFC 6455, 7.4.2).
+            reason: At most 123 bytes of UTF-8; longer ones are cut.
+
+        Raises:
+            ValueError: A code that must not be sent.
+        """
+        close_payload(code, reason)  # here, not in the event loop: a mistake belongs to whoever made it
         self._enter()
         self._link.end(code, reason)
+
+    def finish(self, code: int, reason: str = "") -> None:
+        """The thread is done with it, or has to be: close, and leave all rooms. From the event loop."""
+        self._link.finish(code, reason)
+        self.leave_rooms(self.close_code or code)
+
+    def abandon(self, code: int, reason: str) -> None:
+        """``finish``, and the thread learns at once that it is over, also where the event loop ends before the client
+        could answer. From the event loop."""
+        self.finish(code, reason)
+        self._link.closed(code, reason)
 
     @property
     def closed(self) -> bool:
@@ -384,25 +480,32 @@ async def converse(
 
     Raises:
         NoThread: There is no thread; the handshake is undecided.
-        Exception: What ``talk`` raised before it accepted.
+        Exception: What ``talk`` raised before anybody took the handshake.
     """
+    loop = asyncio.get_running_loop()
     entrance = Entrance(request, receive, send, limits)
     ws = BlockingWebSocket(entrance, rooms=rooms)
     result: T | None = None
-    code = CloseCode.NORMAL
+    started, code = loop.time(), CloseCode.NORMAL
     try:
         result = await threads.run(lambda: talk(ws))
     except Closed:
         pass  # the client left while the thread was sending
+    except asyncio.CancelledError:
+        if isinstance(entrance.holder, BlockingWebSocket):
+            entrance.holder.abandon(CloseCode.SERVICE_RESTART, "service restart")
+        raise
     except Exception:
-        if not ws.accepted:
+        if entrance.holder is None:
             raise
         logger.exception("connection %s: the code behind %r failed", ws.id, ws.path)
         code = CloseCode.INTERNAL_ERROR
     finally:
-        if ws.accepted:
-            ws.leave_rooms(ws.close_code or code)
-            ws.close(code)
+        entrance.bridge.end()
+        if isinstance(entrance.holder, BlockingWebSocket):
+            entrance.holder.finish(code)
+            logger.info("%s %r ended after %.1f s", ws.id, ws.path, loop.time() - started)
+        entrance.holder = None  # the two know each other: nothing of them shall wait for the garbage collector
         if entrance.carrying is not None:
             await entrance.carrying
     return ws, result

@@ -17,6 +17,7 @@ import msgspec
 from fairlead.connection import Connection
 from fairlead.errors import CloseCode, Closed, InvalidMessage, UsageError
 from fairlead.handshake import Request
+from fairlead.loops import BREATH
 from fairlead.message import Message
 from fairlead.rooms.room import Room, RoomName, Rooms
 from fairlead.transports import Transport
@@ -136,7 +137,7 @@ class WebSocket(Connection):
         rooms: Where names of rooms are looked up; None: only Room objects can be joined.
     """
 
-    __slots__ = ("_inbox", "_tasks", "_transport")
+    __slots__ = ("_ended", "_inbox", "_sent", "_tasks", "_transport")
 
     inbox: ClassVar[type[Inbox]] = Inbox
     """What keeps its messages."""
@@ -147,6 +148,8 @@ class WebSocket(Connection):
         self._inbox = inbox
         self._transport = inbox.transport
         self._tasks: set[asyncio.Task[Any]] | None = None
+        self._ended = False  # the handler
+        self._sent = 0
 
     @property
     def transport(self) -> Transport:
@@ -193,6 +196,7 @@ class WebSocket(Connection):
         return None
 
     def __aiter__(self) -> WebSocket:
+        """``async for message in ws``: every message until the connection is over."""
         return self
 
     async def __anext__(self) -> str | bytes:
@@ -210,6 +214,9 @@ class WebSocket(Connection):
     @overload
     async def receive_json(self, *, type: type[T], timeout: float | None = None, invalid: Invalid = "reply") -> T: ...
 
+    @overload  # a union is no type[T]
+    async def receive_json(self, *, type: object, timeout: float | None = None, invalid: Invalid = "reply") -> Any: ...
+
     async def receive_json(self, *, type: Any = Any, timeout: float | None = None, invalid: Invalid = "reply") -> Any:
         """The next message, decoded from JSON and checked.
 
@@ -223,6 +230,7 @@ class WebSocket(Connection):
             Closed: The connection is over.
             InvalidMessage: With ``invalid="raise"``: the message cannot be used. The connection goes on.
             TimeoutError: Nothing that can be used came in time.
+            UsageError: Another task is receiving.
         """
         async with asyncio.timeout(timeout):
             while True:
@@ -241,8 +249,16 @@ class WebSocket(Connection):
     @overload
     def iter_json(self, *, type: type[T], invalid: Invalid = "reply") -> AsyncIterator[T]: ...
 
+    @overload
+    def iter_json(self, *, type: object, invalid: Invalid = "reply") -> AsyncIterator[Any]: ...
+
     async def iter_json(self, *, type: Any = Any, invalid: Invalid = "reply") -> AsyncIterator[Any]:
-        """Every message, as ``receive_json`` gives it, until the client leaves."""
+        """Every message, as ``receive_json`` gives it, until the client leaves.
+
+        Raises:
+            InvalidMessage: With ``invalid="raise"``: a message cannot be used. The connection goes on.
+            UsageError: Another task is receiving.
+        """
         try:
             while True:
                 yield await self.receive_json(type=type, invalid=invalid)
@@ -254,8 +270,12 @@ class WebSocket(Connection):
     async def send(self, message: str | bytes) -> None:
         """Send text or bytes. Waits only while the client's outbox is above its low-water mark.
 
+        Now and then it lets others go on, so that a loop that does nothing else stops nobody.
+
         Raises:
-            Closed: The connection is over; nothing was sent.
+            Closed: The connection was over, and nothing was sent; or it ended while this waited, and nobody knows how
+                much of what was sent has arrived.
+            TypeError: It is neither.
         """
         transport = self._transport
         if isinstance(message, str):
@@ -268,22 +288,33 @@ class WebSocket(Connection):
             if self.memberships:
                 self.flush_rooms()
             transport.send(outgoing)
-            if not transport.congested:
+            self._sent += 1
+            if self._sent % BREATH and not transport.congested:
                 return
-        try:
-            await transport.drained()
-        except Closed:
-            self._inbox.told()
-            raise
+        await self.drained()
 
     async def send_json(self, data: object) -> None:
         """Send anything that has a form in JSON, as a text message.
 
         Raises:
-            Closed: The connection is over; nothing was sent.
+            Closed: As ``send``.
             TypeError: It has no form in JSON.
         """
         await self.send(msgspec.json.encode(data).decode())
+
+    async def drained(self) -> None:
+        """Wait, as ``send`` does, until the client has room for more; what its rooms sent it counts, too.
+
+        Raises:
+            Closed: The connection is over.
+        """
+        if not self._transport.congested:
+            await asyncio.sleep(0)
+        try:
+            await self._transport.drained()
+        except Closed:
+            self._inbox.told()
+            raise
 
     # -- rooms -------------------------------------------------------------------------------------------------------
 
@@ -310,7 +341,12 @@ class WebSocket(Connection):
         return found
 
     async def leave(self, room: Room | RoomName) -> None:
-        """Leave a room, after what was published there before. Who is not in is left alone."""
+        """Leave a room, after what was published there before. Who is not in is left alone.
+
+        Raises:
+            InvalidRoom: It cannot be a room's name.
+            UsageError: The application has no rooms to find a name in.
+        """
         self.find(room).discard(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -351,11 +387,13 @@ class WebSocket(Connection):
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run something beside the handler. It is cancelled when the handler ends.
+        """Run something beside the handler. It is cancelled when the handler ends; after that nothing begins any more.
 
         If it fails, the connection is closed with 1011 as if the handler had failed; Closed is no failure.
         """
         task = asyncio.get_running_loop().create_task(coroutine)
+        if self._ended:
+            task.cancel()  # it has not begun: one that begins itself anew when it is cancelled would never end
         if self._tasks is None:
             self._inbox.beside = self._tasks = set()
         self._tasks.add(task)
@@ -370,6 +408,7 @@ class WebSocket(Connection):
 
     async def finish(self) -> None:
         """The handler is done: leave all rooms, end all tasks. For whoever runs the handler."""
+        self._ended = True
         self.leave_rooms(self.close_code)
         while self._tasks:  # one that ends may begin another
             for task in self._tasks:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
+from tests.serving import free_ports
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -24,14 +25,6 @@ KEY = "a-key-for-this-test-alone"
 
 pytestmark = pytest.mark.slow
 opener = build_opener(ProxyHandler({}))
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextmanager

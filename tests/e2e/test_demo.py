@@ -17,6 +17,7 @@ from threading import Thread
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.serving import free_ports
 
 RUN = Path(__file__).parents[2] / "examples" / "django_api" / "run.py"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -48,14 +49,6 @@ class Demo:
     page: str
     gateway: str
     process: subprocess.Popen[str]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def start(ports: list[int], database: Path) -> subprocess.Popen[str]:

@@ -44,10 +44,14 @@ class App(Starlette):
         unmatched: What becomes of a socket without a route: "404", HTTP 404 before the 101, or "close", a 101 and then
             close code 4040.
         broker: Carries publications between nodes: a Broker or its URL.
-        limits: Of rooms and handlers. ``fairlead.run(app)`` and ``fairlead.serve(app)`` take those of sockets from
-            here, too.
+        limits: Of rooms, calls and handlers; of messages and outboxes, too; and of all the rest where ``fairlead.run``
+            or ``fairlead.serve`` is not given others.
         calls_path: Where ``@app.call`` functions are called.
         client_path: Where the browser client is served; "": nowhere.
+
+    Raises:
+        SettingsError: There is no broker for the URL.
+        UsageError: As Router.
 
     Attributes:
         rooms: The application's rooms.
@@ -113,6 +117,14 @@ class App(Starlette):
 
     # -- registering -------------------------------------------------------------------------------------------------
 
+    def add(self, route: BaseRoute) -> None:
+        """Add a route as it is.
+
+        Raises:
+            UsageError: Another one is there that would always be found first.
+        """
+        self.router.add(route)
+
     def websocket(
         self,
         path: str,
@@ -122,7 +134,11 @@ class App(Starlette):
         allowed_origins: Origins | None = None,
         subprotocols: Sequence[str] = (),
     ) -> Callable[[H], H]:
-        """Decorate an ``async def`` handler or an Endpoint class; see WebSocketRoute."""
+        """Decorate an ``async def`` handler or an Endpoint class; see WebSocketRoute.
+
+        Raises:
+            UsageError: As ``Router.websocket``.
+        """
         return self.router.websocket(
             path, name=name, guards=guards, allowed_origins=allowed_origins, subprotocols=subprotocols
         )
@@ -131,6 +147,9 @@ class App(Starlette):
         """Decorate a function that clients may call by name; see Calls.
 
         The first one adds the route ``calls_path``.
+
+        Raises:
+            UsageError: As ``Calls.add``, or another socket has that path.
         """
         if self._calls_route not in self.router.routes:
             self.router.add(self._calls_route)
@@ -161,7 +180,11 @@ class App(Starlette):
         return self.router.delete(path, name=name)
 
     def include(self, router: Router, prefix: str = "") -> None:
-        """Take over everything that a router has now, under a prefix and behind its guards."""
+        """Take over everything that a router has now, under a prefix and behind its guards.
+
+        Raises:
+            UsageError: As ``Router.include``.
+        """
         self.router.include(router, prefix)
 
     def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:

@@ -48,7 +48,7 @@ class Declaration:
         prefix, calls = names.get("PATH_PREFIX", ""), names.get("calls", {})
         if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
             raise UsageError(f'PATH_PREFIX must be a text that begins with "/", not {prefix!r}')
-        if not isinstance(calls, Mapping):
+        if not isinstance(calls, Mapping) or not all(isinstance(name, str) for name in calls):
             raise UsageError("calls must be a dict of names and functions")
         routes = _list_of(BaseRoute, "routes", names)
         return cls(prefix.rstrip("/"), routes, _list_of(WebSocketRoute, "sockets", names), calls)
@@ -92,7 +92,10 @@ class Assembly:
             self.faults.append(f"{where}: {exc}")
             return
         for route in (*declared.routes, *declared.sockets):
-            self._add_route(where, declared.prefix, route)
+            try:
+                self._add_route(where, declared.prefix, route)
+            except UsageError as exc:
+                self.faults.append(f"{where}: {exc}")
         for name, function in declared.calls.items():
             self._add_call(where, name, function)
 
@@ -107,13 +110,10 @@ class Assembly:
                 path = prefix + getattr(route, "path", "")
                 self.faults.append(f"{where}: {key[0]} {path} is there already, in {self._paths[key]}")
                 return
-        try:
-            if prefix:
-                self._app.include(Router([route]), prefix)
-            else:
-                self._app.router.add(route)
-        except UsageError as exc:
-            self.faults.append(f"{where}: {exc}")
+        if prefix:
+            self._app.include(Router([route]), prefix)
+        else:
+            self._app.router.add(route)
         self._paths |= dict.fromkeys(keys, where)
 
     def _add_call(self, where: str, name: str, function: Function) -> None:

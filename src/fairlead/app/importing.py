@@ -31,7 +31,7 @@ def import_from(root: Path, name: str) -> ModuleType:
         module = import_module(name)
     except UsageError:
         raise
-    except Exception as exc:  # whatever the project's own code raises
+    except (Exception, SystemExit) as exc:  # whatever the project's own code raises
         logger.debug("cannot import %s", name, exc_info=exc)
         raise UsageError(f"cannot import {name}: {_told(exc, root)}") from exc
     own = root.joinpath(*name.split(".")).with_suffix(".py")
@@ -40,7 +40,7 @@ def import_from(root: Path, name: str) -> ModuleType:
     return module
 
 
-def _told(exc: Exception, root: Path) -> str:
+def _told(exc: BaseException, root: Path) -> str:
     """What was raised, and the last place in the project that it came through."""
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(exc.__traceback__)]
     text = str(exc)

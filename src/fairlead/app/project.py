@@ -41,15 +41,6 @@ class ProjectFaults(UsageError):
         self.faults = tuple(faults)
 
 
-def load_settings(directory: Path, overrides: Mapping[str, object] | None = None) -> ProjectSettings:
-    """The settings of the project in a folder: its file, the environment over it, ``overrides`` over both.
-
-    Raises:
-        SettingsError: As ``fairlead.settings.load``.
-    """
-    return load(ProjectSettings, directory / FILE, os.environ, overrides or {})
-
-
 def load_project(
     directory: str | os.PathLike[str],
     *,
@@ -74,7 +65,7 @@ def load_project(
         SettingsError: A setting is wrong, or production has no session key.
     """
     root = Path(directory).resolve()
-    settings = load_settings(root)
+    settings = load(ProjectSettings, root / FILE, os.environ, {})
     own = list(_middleware(root, settings))
     try:
         app = App(

@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Final
 
 from fairlead.errors import SettingsError
-from fairlead.handshake import normal_origin
+from fairlead.handshake import check_origin
 from fairlead.limits import Limits
 from fairlead.settings import (
     SECRET,
@@ -48,13 +48,6 @@ def _apps(values: tuple[str, ...]) -> None:
             raise ValueError(f"{value} is there twice")
 
 
-def _origin(value: str) -> None:
-    if value == "*":
-        raise ValueError('"*" would let every web page act with its visitors\' cookies; list the origins')
-    if normal_origin(value) is None:
-        raise ValueError(f"must be an origin, scheme://host or scheme://host:port, and nothing after it: {value!r}")
-
-
 def check_key(value: str) -> None:
     """A rule: nothing, or a session key that cannot be guessed."""
     if value and (len(value) < KEY_LENGTH or not _VISIBLE.fullmatch(value)):
@@ -84,7 +77,7 @@ class ServerSettings(Section, frozen=True):
     uds: File = ""
     certfile: File = ""
     keyfile: File = ""
-    allowed_origins: Annotated[tuple[str, ...], each(_origin)] = ()
+    allowed_origins: Annotated[tuple[str, ...], each(check_origin)] = ()
     trusted_proxies: Networks = ()
 
     def __post_init__(self) -> None:

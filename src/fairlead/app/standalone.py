@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -16,7 +17,7 @@ from fairlead.server import run as run_server
 from fairlead.server import serve as serve_server
 from fairlead.websocket import WebSocket
 
-CALLBACKS = ("on_connect", "on_text", "on_binary", "on_close")
+_CALLBACKS = ("on_connect", "on_text", "on_binary", "on_close")
 
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -40,7 +41,7 @@ async def serve(
         host: Address to bind; loopback unless told otherwise.
         port: 0 lets the system choose.
         allowed_origins: For a handler: who may connect besides pages of the same origin; "*": anybody.
-        limits: Of the server; an App brings its own.
+        limits: Of the server, and of a handler's application; None: those that an App brings, or the defaults.
         options: Of ``fairlead.server.serve``: a Unix socket, TLS, hooks.
 
     Returns:
@@ -73,10 +74,15 @@ def run(
         allowed_origins: See ``serve``.
         limits: See ``serve``.
         loop: "uvloop", "asyncio", or "auto" for uvloop where it is installed.
-        options: See ``serve``.
+        options: See ``serve``. Without ``ready`` a line on stderr says where it listens.
     """
+    options.setdefault("ready", _say)
     app = application(target, allowed_origins=allowed_origins, limits=limits)
     return run_server(app, loop=loop, host=host, port=port, **_options(app, limits), **options)
+
+
+def _say(addresses: Sequence[str]) -> None:
+    print("listening:", *addresses, file=sys.stderr)
 
 
 def _options(app: ASGIApp, limits: Limits | None) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def application(target: object, *, allowed_origins: Origins | None = None, limit
 def _handler(target: object) -> Handler | type[Endpoint] | None:
     if isinstance(target, type) and issubclass(target, Endpoint):
         return target
-    callbacks = {name: getattr(target, name) for name in CALLBACKS if hasattr(target, name)}
+    callbacks = {name: getattr(target, name) for name in _CALLBACKS if hasattr(target, name)}
     if callbacks and not isinstance(target, type):
         return _converse(callbacks)
     if callable(target) and not isinstance(target, type):
@@ -127,7 +133,7 @@ def _converse(callbacks: dict[str, Callable[..., Any]]) -> Handler:
     for name, callback in callbacks.items():
         if not inspect.iscoroutinefunction(callback):
             raise UsageError(f"{name} must be an async def: a plain one would block the event loop")
-    connect, text, binary, close = (callbacks.get(name) for name in CALLBACKS)
+    connect, text, binary, close = (callbacks.get(name) for name in _CALLBACKS)
 
     async def converse(ws: WebSocket) -> None:
         code: int = CloseCode.INTERNAL_ERROR

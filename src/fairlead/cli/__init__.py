@@ -1,7 +1,8 @@
 """The command ``fairlead``: one module for each of its commands.
 
-A command returns its exit status. What goes wrong is one line on stderr and status 1; a wrong command line is status
-2; Ctrl-C is 130, as a shell has it. What a command alone needs, it imports itself, so that all start fast.
+A command returns its exit status, or nothing where that can only be 0. What goes wrong is one line on stderr and
+status 1; a wrong command line is status 2; Ctrl-C is 130, as a shell has it. What a command alone needs, it imports
+itself, so that all start fast.
 """
 
 from __future__ import annotations

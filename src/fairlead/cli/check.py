@@ -41,7 +41,7 @@ def check(
     path = config if target is None else Path(target)
     settings = load(GatewaySettings, path, os.environ, {})
     check_startable(settings)
-    typer.echo(f"{path or 'environment'}: {summary(settings)}")
+    typer.echo(f"{path or 'environment'}: {_summary(settings)}")
     return 0
 
 
@@ -75,7 +75,7 @@ def _check_project(place: Target) -> int:
     return 0
 
 
-def summary(settings: GatewaySettings) -> str:
+def _summary(settings: GatewaySettings) -> str:
     """What a gateway with these settings does, in one line and without secrets."""
     server = settings.server
     scheme = "wss" if server.certfile else "ws"

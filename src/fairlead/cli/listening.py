@@ -29,7 +29,7 @@ def check_startable(settings: GatewaySettings) -> None:
     _check_address("server", settings.server)
     _check_address("api", settings.api)
     if settings.server.certfile:
-        tls.server_context(settings.server)
+        tls.server_context(settings.server.certfile, settings.server.keyfile)
     tls.client_context(settings.upstream)
 
 

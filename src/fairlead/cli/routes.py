@@ -28,7 +28,7 @@ class Row(NamedTuple):
     guards: str = ""
 
 
-HEADINGS = Row("KIND", "PATH OR NAME", "METHODS", "ENDPOINT", "GUARDS")
+_HEADINGS = Row("KIND", "PATH OR NAME", "METHODS", "ENDPOINT", "GUARDS")
 
 
 def routes(
@@ -45,8 +45,8 @@ def routes(
 
 def table(rows: Iterable[Row]) -> Iterator[str]:
     """The lines of a table with headings, in columns as wide as they need to be."""
-    lines = [HEADINGS, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    lines = [_HEADINGS, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
     for line in lines:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 

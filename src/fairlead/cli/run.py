@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from inspect import iscoroutinefunction
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Option
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
     from fairlead.app.settings import ProjectSettings, ServerSettings
+    from fairlead.wsgi import WSGI
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,13 @@ def run(
     certfile: Annotated[str | None, Option(metavar="FILE", help="Certificate chain in PEM; turns TLS on.")] = None,
     keyfile: Annotated[str | None, Option(metavar="FILE", help="Its private key.")] = None,
     reload: Annotated[bool, Option("--reload", help="Start again when a file changes; for development.")] = False,
+    wsgi: Annotated[bool, Option("--wsgi", help="MODULE:NAME is a WSGI application, such as Flask's.")] = False,
+    threads: Annotated[
+        int | None, Option(metavar="N", min=1, help="With --wsgi: requests answered at once; 40 without it.")
+    ] = None,
+    sockets: Annotated[
+        int | None, Option(metavar="N", min=1, help="With --wsgi: open sockets, each with a thread; 1000 without it.")
+    ] = None,
 ) -> int:
     """Serve TARGET: without one, the project in this folder.
 
@@ -46,16 +56,23 @@ def run(
     place = Target.parse(target)
     flags = {"host": host, "port": port, "uds": uds, "certfile": certfile, "keyfile": keyfile}
     settings = place.settings({f"server.{name}": value for name, value in flags.items()})
+    pools = {name: value for name, value in (("threads", threads), ("sockets", sockets)) if value is not None}
+    if wsgi and place.is_project:
+        raise UsageError("--wsgi is for MODULE:NAME, not for a project's folder")
+    if pools and not wsgi:
+        raise UsageError("--threads and --sockets are for --wsgi")
     if not reload:
-        return _serve(place, settings)
+        return _serve(place, settings, pools if wsgi else None)
     if settings.production:
         raise UsageError("--reload is for development, and the setting production is on")
     from fairlead.cli.reloading import supervise
 
-    return supervise([sys.executable, "-m", "fairlead", "run", target, *_as_flags(flags)], place.folder)
+    again = [*_as_flags({**flags, **pools}), *(["--wsgi"] if wsgi else [])]
+    return supervise([sys.executable, "-m", "fairlead", "run", target, *again], place.folder)
 
 
-def _serve(place: Target, settings: ProjectSettings) -> int:
+def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | None) -> int:
+    """Serve it; with ``pools`` it is a WSGI application, and these are its threads and sockets."""
     logging.basicConfig(
         stream=sys.stderr, level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -69,17 +86,69 @@ def _serve(place: Target, settings: ProjectSettings) -> int:
     def ready(addresses: Sequence[str]) -> None:
         logger.info("listening: %s", addresses[0])
 
+    options: dict[str, Any] = {}
+    if pools is None:
+        loaded = place.load()
+        if not place.is_project:
+            options["allowed_origins"] = server.allowed_origins or None
+    else:
+        loaded = wsgi = wsgi_application(place, settings, pools)
+        options["flush"] = wsgi.rooms.flush
     return serve(
-        place.load(),
+        loaded if place.is_project else _behind(loaded, server.trusted_proxies),
         server.host,
         server.port,
         uds=server.uds,
         tls=server_tls(server),
-        # An application that is no project has its own, unless the environment has some.
-        limits=None if settings.limits == Limits() else settings.limits,
-        allowed_origins=None if place.is_project else server.allowed_origins or None,
+        limits=settings.limits if place.is_project else _overlaid(loaded, settings.limits),
         ready=ready,
+        **options,
     )
+
+
+def wsgi_application(place: Target, settings: ProjectSettings, pools: Mapping[str, int]) -> WSGI:
+    """The WSGI application at a place, with sockets.
+
+    Raises:
+        UsageError: It cannot be imported or is not there, or it is no application.
+    """
+    from fairlead.wsgi import WSGI
+
+    app = place.load()
+    if not callable(app):
+        raise UsageError(f"{place} is no WSGI application, but {type(app).__name__}")
+    if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
+        raise UsageError(f"{place} is an ASGI application: leave out --wsgi")
+    return WSGI(
+        app,
+        limits=settings.limits,
+        allowed_origins=settings.server.allowed_origins or None,
+        broker=settings.broker.url,
+        **pools,
+    )
+
+
+def _behind(app: object, proxies: Sequence[str]) -> object:
+    """An application that is no project, behind the proxies that the environment names."""
+    from starlette.applications import Starlette
+
+    from fairlead.app.proxies import TrustedProxies
+    from fairlead.app.standalone import application
+
+    if not proxies:
+        return app
+    if isinstance(app, Starlette):
+        app.add_middleware(TrustedProxies, trusted=proxies)
+        return app
+    return TrustedProxies(application(app), proxies)
+
+
+def _overlaid(app: object, given: Limits) -> Limits:
+    """The limits of an application that is no project, with those that the environment changes."""
+    own = getattr(app, "limits", None)
+    defaults = Limits()
+    changed = {name: value for name, value in asdict(given).items() if value != getattr(defaults, name)}
+    return replace(own if isinstance(own, Limits) else defaults, **changed)
 
 
 def is_reachable(server: ServerSettings) -> bool:
@@ -100,9 +169,9 @@ def server_tls(server: ServerSettings) -> ssl.SSLContext | None:
     """
     if not server.certfile:
         return None
-    from fairlead.gateway import settings, tls
+    from fairlead.gateway.tls import server_context
 
-    return tls.server_context(settings.ServerSettings(certfile=server.certfile, keyfile=server.keyfile))
+    return server_context(server.certfile, server.keyfile)
 
 
 def _as_flags(flags: Mapping[str, object]) -> list[str]:

@@ -10,9 +10,9 @@ from fairlead.dialects import Dialect
 from fairlead.dialects.codec import Answer, Call, CallError, Codec, ErrorCode, params
 from fairlead.dialects.jsonrpc import JSONRPC
 from fairlead.dialects.textcalls import TEXT
-from fairlead.errors import Closed
 from fairlead.handshake import Request
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.message import Message
 from fairlead.rooms.room import Rooms
 from fairlead.websocket import Inbox, WebSocket
@@ -97,7 +97,7 @@ class CallSocket(WebSocket):
         """Call a function of the client's that is not to answer.
 
         Raises:
-            Closed: The connection is over; nothing was sent.
+            Closed: As ``send``.
             TypeError: An argument has no form in JSON.
             UsageError: The arguments have names in part; or have names, which plain text cannot tell.
         """
@@ -117,31 +117,16 @@ class CallSocket(WebSocket):
         """Send a text message that is encoded already; on a closed connection nothing happens.
 
         Returns:
-            Whether so much waits for the client that a polite sender awaits ``drained()``.
+            Whether a polite sender awaits ``drained()``: much waits for the client, or everybody else for a turn.
         """
         if self.memberships:
             self.flush_rooms()
         self._transport.send(Message(payload))
-        return self._transport.congested
-
-    async def drained(self) -> None:
-        """Wait until the client has room for more.
-
-        Raises:
-            Closed: The connection is over.
-        """
-        try:
-            await self._transport.drained()
-        except Closed:
-            self._inbox.told()
-            raise
+        self._sent += 1
+        return self._transport.congested or not self._sent % BREATH
 
     async def post(self, payload: bytes) -> None:
-        """Send a text message that is encoded already, as ``send`` does.
-
-        Raises:
-            Closed: The connection is over; nothing was sent.
-        """
+        """Send a text message that is encoded already. Waits, and raises Closed, as ``send`` does."""
         if self.closed:
             raise self._inbox.over()
         if self.put(payload):

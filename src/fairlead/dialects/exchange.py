@@ -20,6 +20,7 @@ from fairlead.dialects.codec import Answer, Call, CallError, ErrorCode, Fault, I
 from fairlead.dialects.signatures import Signature
 from fairlead.errors import Closed
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,6 @@ T = TypeVar("T")
 PING: Final = "ping"
 PONG: Final = b"pong"
 """The browser client's heartbeat; neither is a call."""
-
-BREATH: Final = 100
-"""Values of a stream that may go out before other tasks get their turn, where its function itself never waits."""
 
 
 class Function(NamedTuple):

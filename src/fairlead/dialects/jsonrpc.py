@@ -14,6 +14,7 @@ import msgspec
 
 from fairlead.dialects import Dialect
 from fairlead.dialects.codec import Answer, Call, CallError, Cancel, Codec, ErrorCode, Fault, Id, Incoming
+from fairlead.dialects.plain import PlainDialect
 from fairlead.limits import Limits
 from fairlead.message import Kind, Publication
 from fairlead.rooms.names import RoomKey, room_json
@@ -89,7 +90,7 @@ _whole = msgspec.json.Decoder(msgspec.Raw)
 _encode = msgspec.json.Encoder().encode
 
 
-class _Publications:
+class _Publications(PlainDialect):
     """A publication is the notification ``publish``. All members of a room get the same bytes."""
 
     def head(self, room: RoomKey, publication: Publication) -> bytes:
@@ -99,14 +100,8 @@ class _Publications:
             _data(publication),
         )
 
-    def join(self, head: bytes, tail: bytes) -> bytes:
-        return head
-
     def binary(self, kind: Kind) -> bool:
         return False
-
-    def pack(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
-        return payloads
 
 
 def _data(publication: Publication) -> bytes:

@@ -14,6 +14,7 @@ import msgspec
 
 from fairlead.dialects import Dialect
 from fairlead.dialects.codec import Call, CallError, Codec, ErrorCode, Fault, Incoming
+from fairlead.dialects.plain import PlainDialect
 from fairlead.errors import UsageError
 from fairlead.limits import Limits
 from fairlead.message import Kind, Publication
@@ -29,7 +30,7 @@ WORDS: Final[dict[int, str]] = {
 """What went wrong. Any other error is one that a function raised: ``call-error``, with its code and its message."""
 
 
-class _Publications:
+class _Publications(PlainDialect):
     """A publication is the call ``publish|room,data``. All members of a room get the same bytes."""
 
     def head(self, room: RoomKey, publication: Publication) -> bytes:
@@ -37,14 +38,8 @@ class _Publications:
         data = publication.data
         return b"publish|%b,%b" % (room.encode(), base64.b64encode(data) if publication.kind == "binary" else data)
 
-    def join(self, head: bytes, tail: bytes) -> bytes:
-        return head
-
     def binary(self, kind: Kind) -> bool:
         return False
-
-    def pack(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
-        return payloads
 
 
 class TextCalls:

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from fairlead.errors import SettingsError
-from fairlead.handshake import normal_origin
+from fairlead.handshake import check_origin
 from fairlead.limits import KIB, MIB, Limits
 from fairlead.settings import (
     SECRET,
@@ -76,13 +76,6 @@ def _url(value: str) -> None:
     if "#" in value:
         raise ValueError(f"must have no fragment: {value!r}")
     check_host(parts.hostname)
-
-
-def _origin(value: str) -> None:
-    if value == "*":
-        raise ValueError('"*" would let every web page act with its visitors\' cookies; list the origins')
-    if normal_origin(value) is None:
-        raise ValueError(f"must be an origin, scheme://host or scheme://host:port, and nothing after it: {value!r}")
 
 
 def _path(value: str) -> None:
@@ -163,7 +156,7 @@ class ServerSettings(Section, frozen=True):
     port: Port = 8100
     uds: File = ""
     path: Annotated[str, _path] = "/ws/"
-    allowed_origins: Annotated[tuple[str, ...], each(_origin)] = ()
+    allowed_origins: Annotated[tuple[str, ...], each(check_origin)] = ()
     require_origin: bool = False
     trusted_proxies: Networks = ()
     refuse: Literal["close", "http"] = "close"

@@ -7,20 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fairlead.errors import SettingsError
-from fairlead.gateway.settings import ServerSettings, UpstreamSettings
+from fairlead.gateway.settings import UpstreamSettings
 
 _NO_CERTIFICATE = "it holds no certificate in PEM"
 _MISFITS = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})  # OpenSSL's words for another key
 
 
-def server_context(settings: ServerSettings) -> ssl.SSLContext:
-    """What the public listener shows to its clients.
+def server_context(certfile: str, keyfile: str) -> ssl.SSLContext:
+    """What a public listener shows to its clients.
+
+    Args:
+        certfile: The setting ``server.certfile``.
+        keyfile: The setting ``server.keyfile``; "" where the certificate's file holds the key.
 
     Raises:
         SettingsError: A file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _load_chain(context, ("server.certfile", settings.certfile), ("server.keyfile", settings.keyfile))
+    _load_chain(context, ("server.certfile", certfile), ("server.keyfile", keyfile))
     return context
 
 

@@ -17,6 +17,7 @@ from typing import ParamSpec, Protocol
 from fairlead.brokers import Broker, Command, Position
 from fairlead.errors import BrokerUnavailable, CloseCode, Closed
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.message import Publication
 from fairlead.rooms.hub import Hub, Member
 from fairlead.rooms.names import RoomKey
@@ -80,6 +81,7 @@ class Node:
         # is in neither this nor the hub is not carried.
         self._idle: dict[RoomKey, bool] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._published = 0
 
     async def start(self) -> None:
         """Connect to the broker.
@@ -151,13 +153,20 @@ class Node:
     async def publish(self, room: RoomKey, publication: Publication) -> Position | None:
         """Publish to a room on every node; members here get it when the broker brings it back.
 
+        Now and then it lets what waits go out, so that a loop that does nothing else fills neither memory nor the
+        outboxes of clients that keep up.
+
         Returns:
             Its position in the room's history, where the broker keeps one.
 
         Raises:
             BrokerUnavailable: Nothing was published; try again later.
         """
-        return await self._broker.publish(room, publication)
+        position = await self._broker.publish(room, publication)
+        self._published += 1
+        if not self._published % BREATH:
+            await asyncio.sleep(0)
+        return position
 
     async def command(self, command: Command) -> None:
         """Have every node, this one included, carry out a command.

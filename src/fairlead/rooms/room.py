@@ -7,7 +7,7 @@ they return.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ from fairlead.brokers import Broker
 from fairlead.brokers.urls import from_url
 from fairlead.errors import UsageError
 from fairlead.limits import Limits
+from fairlead.loops import Done, running_loop
 from fairlead.message import Kind, Publication
 from fairlead.rooms.hub import ConnectionInfo, Member
 from fairlead.rooms.names import RoomKey, room_key
@@ -44,12 +45,15 @@ class Occupant(ConnectionInfo, Protocol):
 class Rooms:
     """All rooms of an application, on one node.
 
-    They start by themselves in the event loop that first uses them, and belong to it from then on; ``App`` starts and
-    closes its own with the server.
+    They start by themselves in the event loop that first uses them, and belong to it until they are closed or it is;
+    ``App`` starts and closes its own with the server. Who is in them is asked in that loop or in a thread without one.
 
     Args:
         broker: Carries publications between nodes: a Broker or its URL.
         limits: For ``burst_size`` and ``room_size``, and ``subscriptions``: so many rooms one connection may be in.
+
+    Raises:
+        SettingsError: There is no broker for the URL.
     """
 
     def __init__(self, broker: Broker | str = "memory://", *, limits: Limits | None = None) -> None:
@@ -143,14 +147,15 @@ class Rooms:
             without one the operation is done, and awaiting the answer gives its result.
 
         Raises:
-            UsageError: No event loop has these rooms yet, so nobody can be in them.
+            UsageError: In a thread: no event loop has these rooms, so nobody can be in them.
         """
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            home = self._home()
-            return _Done(asyncio.run_coroutine_threadsafe(self._do(call), home).result())
-        owner = self._owner()
+        running, owner = running_loop(), self._owner()
+        if running is None:
+            if owner is None:
+                raise UsageError(
+                    "no server of this process has these rooms; to publish from another process use fairlead.publish()"
+                )
+            return Done(asyncio.run_coroutine_threadsafe(self._do(call), owner).result())
         if owner is None or owner is running:
             return self._do(call)
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._do(call), owner))
@@ -161,12 +166,12 @@ class Rooms:
         return await call(self._node)
 
     def look(self, at: Callable[[Node], T]) -> T:
-        """Look at the node, in its own event loop."""
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        owner = self._owner()
+        """Look at the node, in its own event loop.
+
+        Raises:
+            UsageError: This is another event loop.
+        """
+        running, owner = running_loop(), self._owner()
         if owner is None or owner is running:
             return at(self._node)
         if running is not None:
@@ -176,14 +181,6 @@ class Rooms:
             return at(self._node)
 
         return asyncio.run_coroutine_threadsafe(looking(), owner).result()
-
-    def _home(self) -> asyncio.AbstractEventLoop:
-        owner = self._owner()
-        if owner is None:
-            raise UsageError(
-                "no server of this process has these rooms; to publish from another process use fairlead.publish()"
-            )
-        return owner
 
 
 class Room:
@@ -221,6 +218,7 @@ class Room:
         Raises:
             BrokerUnavailable: Nothing was published; try again later.
             TypeError: ``data`` has no form in JSON.
+            UsageError: In a thread: no event loop of this process has these rooms; use ``fairlead.publish``.
         """
         kind, payload = _encode(data)
         but = exclude if exclude is None or isinstance(exclude, str) else exclude.id
@@ -251,13 +249,16 @@ class Room:
         """Take a connection out of the room, after writing to it what was published before.
 
         Who is not in is left alone. It has happened when this returns; awaiting it is allowed.
+
+        Raises:
+            UsageError: This is another event loop than the rooms'.
         """
 
         def leave(node: Node) -> None:
             if connection.memberships.get(self._rooms, {}).pop(self.key, None) is not None:
                 node.leave(connection.member, self.key)
 
-        return _Done(self._rooms.look(leave))
+        return Done(self._rooms.look(leave))
 
     def left(self, connection: Occupant, code: int) -> None:
         """The connection is over; for the connection itself to call."""
@@ -282,17 +283,6 @@ class Room:
     def __contains__(self, connection: object) -> bool:
         memberships: Mapping[Rooms, Mapping[RoomKey, Room]] = getattr(connection, "memberships", {})
         return self.key in memberships.get(self._rooms, {})
-
-
-class _Done(Awaitable[T]):
-    """Has happened."""
-
-    def __init__(self, result: T) -> None:
-        self._result = result
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._result
-        yield
 
 
 def _encode(data: object) -> tuple[Kind, bytes]:

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from fairlead.server.lingering import Lingering
 from fairlead.server.websocket import WebSocketProtocol
+from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.shared import Shared, peer
 from fairlead.wire.opening import Opening, Refusal, judge
 
@@ -40,6 +41,20 @@ HELD = 512 * 1024
 
 class _Refused(Exception):
     """Stops the parser: nothing after this request is looked at."""
+
+
+class HttpClient:
+    """The extension of plain requests: who has asked."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    @property
+    def left(self) -> bool:
+        """Whether the client is gone, also while nobody reads its body."""
+        return self._transport.is_closing()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -234,6 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
             raise _Refused
         if self.parser.should_upgrade():
             return  # to another protocol: see _without_upgrade
+        self.scope["extensions"] = {EXTENSION: HttpClient(self.transport)}  # type: ignore[dict-item]  # an object of ours
         super().on_headers_complete()
         if not self.cycle.keep_alive and any(name in _FRAMING for name, _ in self.headers):
             # uvicorn would close the socket with the last byte of the answer; where some of the body is not read then,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterable, MutableMapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
@@ -22,10 +23,12 @@ from uvicorn.server import ServerState
 
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.message import Message
 from fairlead.server.lingering import Lingering
+from fairlead.server.raw import RawConnection
 from fairlead.transports import Receiver
-from fairlead.transports.asgi import EXTENSION
+from fairlead.transports.asgi import EXTENSION, RAW
 from fairlead.transports.native import NativeTransport
 from fairlead.transports.shared import Held, Shared, peer
 from fairlead.transports.ticker import Ticker
@@ -78,8 +81,10 @@ class WebSocketProtocol(asyncio.Protocol):
         "_loop",
         "_native",
         "_opening",
+        "_raw",
         "_receiver",
         "_response",
+        "_sent",
         "_shared",
         "_stage",
         "_tasks",
@@ -110,6 +115,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self._response: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._native: NativeTransport | None = None
+        self._sent = 0
+        self._raw: RawConnection | None = None
         self._opening: Opening | None = None
         self._entered = False  # counted as one of the connections that there may be
 
@@ -136,7 +143,6 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.connections.discard(self)
         self._stage = Stage.OVER
-        self._leave()
         self._inbox.closed(CloseCode.ABNORMAL, "")
 
     def _leave(self) -> None:
@@ -207,7 +213,7 @@ class WebSocketProtocol(asyncio.Protocol):
             "headers": headers,
             "subprotocols": list(opening.subprotocols),
             "state": self._app_state.copy(),
-            "extensions": {"websocket.http.response": NO_OPTIONS, EXTENSION: self},
+            "extensions": {"websocket.http.response": NO_OPTIONS, EXTENSION: self, RAW: self},
         }
 
     # -- the application ---------------------------------------------------------------------------------------------
@@ -220,19 +226,43 @@ class WebSocketProtocol(asyncio.Protocol):
             raise RuntimeError("attach() comes before the verdict")
         self._receiver = receiver
 
+    async def hand_over(self) -> socket.socket:
+        """The extension for code that speaks RFC 6455 by itself, in a thread: the client's bytes, on a socket.
+
+        Nothing was written to it, and nothing behind the request has been read. The application's call has to last as
+        long as it is used.
+
+        Raises:
+            Disconnected: The client left.
+            RuntimeError: There is a verdict already.
+        """
+        raw = await RawConnection.make(self._shared)
+        if self._stage is not Stage.ASKED or self._transport is None:
+            raw.end()
+            raise Disconnected("the client left") if self._stage is Stage.OVER else RuntimeError("there is a verdict")
+        self._stage = Stage.OVER  # for ASGI
+        transport, self._transport = self._transport, None
+        self._shared.connections.discard(self)
+        self._raw = raw
+        raw.start(transport, bytes(self._early))
+        self._opening, self._early = None, bytearray()
+        self._inbox.closed(CloseCode.ABNORMAL, "")
+        return raw.socket
+
     async def _run(self, scope: dict[str, Any]) -> None:
         code = CloseCode.INTERNAL_ERROR
         try:
             await self._config.loaded_app(scope, self._receive, self._send)
             code = CloseCode.NORMAL
             if self._stage in (Stage.ASKED, Stage.REFUSING):
-                logger.error("the application returned from %s and had neither accepted nor refused", scope["path"])
+                logger.error("the application returned from %r and had neither accepted nor refused", scope["path"])
         except Disconnected:
             pass
         except Exception:
-            logger.exception("the application failed on %s", scope["path"])
+            logger.exception("the application failed on %r", scope["path"])
         finally:
             self._left_open(code)  # also if it was cancelled, or lost another connection than this one
+            self._leave()  # not sooner: who comes and goes must not keep more of these at work than there may be
 
     def _left_open(self, code: CloseCode) -> None:
         """The application is done: a missing verdict is a refusal; a connection of its own is closed."""
@@ -240,6 +270,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(500, b"internal server error\n")
         elif self._native is not None and self._receiver is self._inbox:
             self._native.close(code)
+        elif self._raw is not None:
+            self._raw.end()
 
     async def _receive(self) -> Event:
         if not self._told:
@@ -302,6 +334,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._receiver is self._inbox:
             self._native = native
         early, self._early = bytes(self._early), bytearray()
+        self._entered = False  # it goes on counting, as the other one
         self._opening = None  # a handler runs inside the application's call, so this object stays with the connection
         native.start(response, early)
 
@@ -311,6 +344,9 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if kind != "websocket.send":
             raise RuntimeError(f"unexpected ASGI message {kind!r} after the accept")
+        self._sent += 1
+        if not self._sent % BREATH:
+            await asyncio.sleep(0)
         while native.congested and native.open:
             # Before, not after: however many tasks send at once, the outbox never fills over it.
             with suppress(Closed):

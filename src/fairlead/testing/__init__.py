@@ -8,7 +8,7 @@
         async with server.connect("/chat") as client:
             ...
 
-Every wait ends after five seconds with an error that says what was waited for, and nothing here sleeps.
+Every wait ends after five seconds with an error that says what was waited for, and none is a sleep.
 """
 
 from __future__ import annotations
@@ -18,24 +18,21 @@ from fairlead.testing.client import Client, Closure, Connecting, SyncClient
 from fairlead.testing.clock import FakeClock
 from fairlead.testing.errors import Refusal, Rejected, TimedOut, Unexpected, rejects
 from fairlead.testing.fakes import (
-    PAYLOAD,
-    PLAIN_DIALECT,
-    Call,
+    TAIL_DIALECT,
+    BrokerCall,
     FakeConnection,
     FakeMember,
-    PayloadForm,
-    PlainDialect,
     RecordingTransport,
     ScriptedBroker,
+    TailDialect,
 )
 from fairlead.testing.lifespan import lifespan
 from fairlead.testing.memory import connect
 from fairlead.testing.running import Response, RunningServer, SyncRunningServer, running
 
 __all__ = [
-    "PAYLOAD",
-    "PLAIN_DIALECT",
-    "Call",
+    "TAIL_DIALECT",
+    "BrokerCall",
     "Client",
     "Closure",
     "Connecting",
@@ -43,8 +40,6 @@ __all__ = [
     "FakeClock",
     "FakeConnection",
     "FakeMember",
-    "PayloadForm",
-    "PlainDialect",
     "RecordingTransport",
     "Refusal",
     "Rejected",
@@ -53,6 +48,7 @@ __all__ = [
     "ScriptedBroker",
     "SyncClient",
     "SyncRunningServer",
+    "TailDialect",
     "TimedOut",
     "Unexpected",
     "connect",

@@ -114,8 +114,8 @@ class Peer(Protocol):
 class Client:
     """An open connection, from the client's side.
 
-    Every wait ends after ``timeout`` seconds with TimedOut, and everything raises ``fairlead.Closed`` when the
-    connection is over.
+    Every wait ends after ``timeout`` seconds with TimedOut. Once the connection is over, sending raises
+    ``fairlead.Closed``, and so does receiving when all that came before is received.
 
     Args:
         peer: What carries it.

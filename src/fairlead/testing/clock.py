@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 
 from fairlead.errors import UsageError
-from fairlead.testing.portal import Done, in_event_loop, wherever
+from fairlead.loops import Done, running_loop
+from fairlead.testing.portal import wherever
 
 TURNS = 100
 """Turns of the event loop after which whoever waits for nothing but itself and for others here has come to rest. What
@@ -66,8 +67,9 @@ class FakeClock:
         Raises:
             UsageError: Another event loop than the running one has deadlines on it.
         """
-        if in_event_loop():
-            if self._loop not in (None, asyncio.get_running_loop()):
+        running = running_loop()
+        if running is not None:
+            if self._loop not in (None, running):
                 raise UsageError("the clock is another event loop's")
         elif self._loop is None:
             self._now += seconds  # nobody waits for it

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fairlead.brokers import Command, Position, Sink
 from fairlead.dialects import Dialect
+from fairlead.dialects.plain import PlainDialect
 from fairlead.errors import BrokerUnavailable, CloseCode, Closed
-from fairlead.message import Burst, Form, Kind, Message, Publication
+from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
 from fairlead.rooms.names import RoomKey
 from fairlead.transports import Transport
-
-
-class PayloadForm:
-    """A wire form in which a message is its payload."""
-
-    shared = True
-
-    def encode(self, payload: bytes, *, binary: bool) -> bytes:
-        return payload
-
-
-PAYLOAD = PayloadForm()
 
 
 class RecordingTransport:
@@ -96,23 +85,14 @@ class RecordingTransport:
         self.reading = True
 
 
-class PlainDialect:
+class TailDialect(PlainDialect):
     """A Dialect in which a payload is the data and the member's tail."""
-
-    def head(self, room: RoomKey, publication: Publication) -> bytes:
-        return publication.data
 
     def join(self, head: bytes, tail: bytes) -> bytes:
         return head + tail
 
-    def binary(self, kind: Kind) -> bool:
-        return kind == "binary"
 
-    def pack(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
-        return payloads
-
-
-PLAIN_DIALECT = PlainDialect()
+TAIL_DIALECT = TailDialect()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +111,7 @@ class FakeMember:
         transport: Transport | None = None,
         *,
         tail: bytes = b"",
-        dialect: Dialect = PLAIN_DIALECT,
+        dialect: Dialect = TAIL_DIALECT,
         connection: FakeConnection | None = None,
     ) -> None:
         self.transport = transport if transport is not None else RecordingTransport()
@@ -140,7 +120,7 @@ class FakeMember:
         self.connection = connection or FakeConnection()
 
 
-class Call:
+class BrokerCall:
     """One call to a ScriptedBroker that waits for its end.
 
     Attributes:
@@ -191,12 +171,12 @@ class ScriptedBroker:
         self.rooms: set[RoomKey] = set()
         self.held = held
         self.failing = False
-        self._calls: list[Call] = []
+        self._calls: list[BrokerCall] = []
         self.log: list[tuple[str, RoomKey | None]] = []
         self.sink: Sink | None = None
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[BrokerCall]:
         """The calls that wait for the test, oldest first."""
         return [call for call in self._calls if not call.ended.done()]
 
@@ -232,7 +212,7 @@ class ScriptedBroker:
         if self.sink is None:
             raise BrokerUnavailable("the scripted broker is not started, or closed")
         self.log.append((name, room))
-        call = Call(name, room, effect)
+        call = BrokerCall(name, room, effect)
         if self.held:
             self._calls.append(call)
             try:

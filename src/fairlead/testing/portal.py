@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from fairlead.errors import UsageError
+from fairlead.loops import Done, running_loop
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -38,7 +39,7 @@ class Portal:
     @classmethod
     def enter(cls) -> Portal:
         """The portal, with one more user."""
-        if in_event_loop():
+        if running_loop() is not None:
             raise UsageError("this is a coroutine: enter it with `async with`")
         with cls._lock:
             if cls._current is None:
@@ -77,15 +78,6 @@ class Portal:
             return function()
 
         return self.call(running())
-
-
-def in_event_loop() -> bool:
-    """Whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class Entry(Generic[A, S]):
@@ -127,17 +119,6 @@ class Entry(Generic[A, S]):
             Portal.leave()
 
 
-class Done(Awaitable[T]):
-    """Has happened."""
-
-    def __init__(self, result: T) -> None:
-        self._result = result
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self._result
-        yield
-
-
 def wherever(loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
     """For calls that both kinds of tests make: in an event loop the coroutine, to be awaited; in a thread without one
     it is done when this returns.
@@ -146,7 +127,7 @@ def wherever(loop: asyncio.AbstractEventLoop | None, coroutine: Coroutine[Any, A
         loop: Where it has to run; None: in any.
         coroutine: What to run.
     """
-    if in_event_loop():
+    if running_loop() is not None:
         return coroutine
     if loop is None:
         coroutine.close()

@@ -203,6 +203,10 @@ class SyncRunningServer:
         """As ``RunningServer.drain``."""
         self._portal.call(self._server.drain())
 
+    def stop(self) -> None:
+        """As ``RunningServer.stop``."""
+        self._portal.call(self._server.stop())
+
 
 def running(
     app: Any,

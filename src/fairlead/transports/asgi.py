@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
-from fairlead.message import Burst, Form, Message
+from fairlead.message import PAYLOAD, Burst, Form, Message
 from fairlead.transports import Receiver
 from fairlead.wire.messages import close_payload, read_close
 
@@ -31,12 +31,25 @@ logger = logging.getLogger(__name__)
 EXTENSION = "fairlead"
 RAW = "fairlead.raw"
 
+OVERHEAD = 64
+"""Bytes that a message counts besides its own while it waits, for what holds it: or as many empty ones could wait as
+memory holds, and 60 MiB of those with one letter."""
+
 
 class Extension(Protocol):
     """What ``scope["extensions"]["fairlead"]`` offers: the native data path."""
 
     def attach(self, receiver: Receiver) -> None:
         """From the accept that follows on, the connection's messages go to the receiver and not to ``receive``."""
+        ...
+
+
+class HttpExtension(Protocol):
+    """What the same place of a plain request's scope offers."""
+
+    @property
+    def left(self) -> bool:
+        """Whether the client is gone, also while nobody reads its body: ``http.disconnect`` stands behind that."""
         ...
 
 
@@ -121,18 +134,6 @@ async def refuse(
     await send({"type": "websocket.http.response.body", "body": body})
 
 
-class _AsgiForm:
-    """Whole messages: the foreign server makes the frames."""
-
-    shared = True
-
-    def encode(self, payload: bytes, *, binary: bool) -> bytes:
-        return payload
-
-
-ASGI: Form = _AsgiForm()
-
-
 class AsgiTransport:
     """A connection under any ASGI server.
 
@@ -158,7 +159,7 @@ class AsgiTransport:
 
     @property
     def form(self) -> Form:
-        return ASGI
+        return PAYLOAD
 
     @property
     def open(self) -> bool:
@@ -177,7 +178,7 @@ class AsgiTransport:
             return
         for message in outgoing.messages:
             self._outbox.append(message)
-            self._queued += len(message.payload)
+            self._queued += len(message.payload) + OVERHEAD
         self._filled.set()
         if self._queued > self._limits.outbox_limit and len(self._outbox) > 1:
             self._drop()
@@ -290,7 +291,7 @@ class AsgiTransport:
             payload = message.payload
             content = {"bytes": payload} if message.binary else {"text": payload.decode()}
             await self._send({"type": "websocket.send", **content})
-            self._queued = self._queued - len(payload) if self._outbox else 0
+            self._queued = self._queued - len(payload) - OVERHEAD if self._outbox else 0
             if self._queued < self._limits.outbox_low:
                 self._drained.set()
 

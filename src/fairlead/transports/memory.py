@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
-from fairlead.message import Burst, Form, Message
+from fairlead.message import PAYLOAD, Burst, Message
 from fairlead.transports import Receiver
 from fairlead.transports.native import HIGH_WATER, State
 from fairlead.transports.ticker import Ticker
@@ -33,18 +33,6 @@ class Client(Protocol):
     def closed(self, code: int, reason: str) -> None:
         """The client reads a Close frame, or sees that the connection is lost (1006). Only the first call counts."""
         ...
-
-
-class _Payload:
-    """Whole messages: there are no frames."""
-
-    shared = True
-
-    def encode(self, payload: bytes, *, binary: bool) -> bytes:
-        return payload
-
-
-PAYLOAD: Form = _Payload()
 
 
 class MemoryTransport:

@@ -31,7 +31,7 @@ class Clock(Protocol):
         ...
 
 
-class LoopClock:
+class _LoopClock:
     """The time of whichever event loop is running."""
 
     def time(self) -> float:
@@ -41,7 +41,7 @@ class LoopClock:
         return asyncio.get_running_loop().call_later(delay, callback)
 
 
-_LOOP = LoopClock()
+_LOOP = _LoopClock()
 
 
 class Ticker:

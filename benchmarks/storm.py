@@ -1,0 +1,85 @@
+"""10,000 clients connect as fast as the server lets them: seconds until the last one is in, and what others notice.
+
+Before them 100 are in a room and get a publication every 20 ms: how long it takes to each is in the table. 4,000
+handshakes are under way at once, which is what the servers' backlogs hold. The gateway asks an API about every client,
+on the clients' core.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from array import array
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+
+from clients import Crowd, latencies, upgrade
+from harness import Bench, Sample, Subject, Target
+from rooms import Scene, Work, in_gateway, in_peer
+from servers import Server, api
+from systems import AIOHTTP, GRANIAN, LIMIT, NCHAN_SYSTEM, PICOWS, STARLETTE, WEBSOCKETS, System
+
+EXISTING = 100
+INTERVAL = 0.02
+IN_FLIGHT = 4000
+SYSTEMS = (LIMIT, NCHAN_SYSTEM, AIOHTTP, WEBSOCKETS, PICOWS, STARLETTE, GRANIAN)
+
+
+def measure(scene: Scene, path: str, frames: int, count: int) -> Sample:
+    """One repeat: seconds; the CPU is that of the publications, too."""
+    scene.run(10)
+    with closing(Crowd(scene.server.port)) as crowd, ThreadPoolExecutor(1) as pool:
+        before = scene.server.cpu()
+        storm = pool.submit(_storm, crowd, [upgrade(path)] * count, frames)
+        waited = _publish(scene, storm)
+        used = scene.server.cpu() - before
+        return Sample(storm.result(), {"us CPU/connect": used / count * 1e6, **latencies(waited)})
+
+
+def _storm(crowd: Crowd, requests: list[bytes], frames: int) -> float:
+    start = time.monotonic()
+    crowd.open(requests, frames=frames, in_flight=IN_FLIGHT)
+    return time.monotonic() - start
+
+
+def _publish(scene: Scene, storm: Future[float]) -> array[float]:
+    """Publish until the storm is over; the seconds that the existing clients waited."""
+    waited: array[float] = array("d")
+    number = 10
+    while not storm.done():
+        start = time.monotonic()
+        for call in scene.work.round(number):
+            scene.publish(call)
+            scene.crowd.listen(INTERVAL)  # without polling: the storm's core is this one
+            scene.crowd.receive(1)
+            waited += scene.crowd.waited(start)
+            scene.verify(call)
+        number += 1
+    return waited
+
+
+def ours(upstream: Server, count: int) -> Sample:
+    """One repeat on a fresh gateway."""
+    with in_gateway(upstream, Work(subscribers=EXISTING)) as scene:
+        return measure(scene, "/ws/", 1, count)
+
+
+def peer(system: System, count: int) -> Sample:
+    """One repeat on a fresh server of a peer."""
+    with in_peer(system, Work(subscribers=EXISTING)) as scene:
+        return measure(scene, "/idle", 0, count)
+
+
+def main() -> None:
+    """Compare everything."""
+    bench = Bench(__doc__, quick=1, full=5)
+    count = 2000 if bench.quick else 10_000
+    with api() as upstream:
+        subjects = [Subject("fairlead gateway", ["fairlead"], functools.partial(ours, upstream, count))]
+        subjects += [Subject(each.name, each.packages, functools.partial(peer, each, count)) for each in SYSTEMS]
+        targets = [Target("fairlead gateway", 5.0), Target("fairlead gateway", 100, column="p99 ms")]
+        bench.compare(f"storm, {count} connects", "s", subjects, targets)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The project as one ASGI application: HTTP for Django's own handler, sockets for the views that take them."""
+
+from __future__ import annotations
+
+import logging
+
+import django
+from asgiref.sync import sync_to_async
+from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIHandler
+
+from fairlead.django.aside import Aside
+from fairlead.django.databases import give_back, is_lent
+from fairlead.django.handler import Answer, OtherKind, SocketHandler, SocketRequest, is_async_view
+from fairlead.django.origins import allowed_origins
+from fairlead.django.publishing import all_rooms
+from fairlead.django.settings import current
+from fairlead.django.websocket import ViewWebSocket
+from fairlead.errors import FairleadError, UsageError
+from fairlead.handling import handle
+from fairlead.handshake import Request
+from fairlead.limits import Limits
+from fairlead.rooms.room import Rooms
+from fairlead.sync import BlockingWebSocket, Entrance, converse
+from fairlead.threads import NoThread, Threads
+from fairlead.transports.asgi import Receive, Scope, Send, refuse
+
+logger = logging.getLogger(__name__)
+host_logger = logging.getLogger("django.security.DisallowedHost")
+
+
+def get_asgi_application() -> DjangoApplication:
+    """The project's application, for ``asgi.py``, in the place of Django's function of the same name.
+
+    Raises:
+        SettingsError: The setting ``FAIRLEAD`` is wrong.
+    """
+    django.setup(set_prefix=False)
+    return DjangoApplication()
+
+
+class DjangoApplication:
+    """HTTP, sockets and lifespan of a project.
+
+    Its checks come in this order: Host (``ALLOWED_HOSTS``), Origin, then the project's middleware and the view.
+    """
+
+    def __init__(self) -> None:
+        self._threads = Threads(current().threads)
+        self._http = ASGIHandler()
+        self._handlers: dict[bool, SocketHandler] = {}
+
+    @property
+    def limits(self) -> Limits:
+        """What the server that carries the sockets should hold to."""
+        return current().limits
+
+    @property
+    def rooms(self) -> Rooms:
+        """The project's rooms."""
+        return all_rooms()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await receive()  # websocket.connect
+            refusal = await self._handshake(scope, receive, send)
+            if refusal is not None:
+                await refuse(scope, send, refusal.status, refusal.body, headers=refusal.headers)
+        elif kind == "lifespan":
+            await _lifespan(self.rooms, receive, send)
+        else:
+            raise UsageError(f"a Django project answers http, websocket and lifespan, and no {kind!r}")
+
+    async def _handshake(self, scope: Scope, receive: Receive, send: Send) -> Answer | None:
+        asked = Request(scope)
+        try:
+            request = SocketRequest(scope)
+            host = request.get_host()
+        except UnicodeDecodeError:
+            return Answer(400, body=b"the query is not UTF-8\n")
+        except DisallowedHost as exc:
+            host_logger.error("%s", exc)
+            return Answer(400, body=b"host not allowed\n")
+        if (fault := allowed_origins().fault(asked, host)) is not None:
+            logger.warning("%r refused, HTTP 403: %s, nor in CSRF_TRUSTED_ORIGINS", asked.path, fault)
+            return Answer(403, body=b"origin not allowed\n")
+        is_async = is_async_view(request)
+        try:
+            return await self._talk(is_async, asked, receive, send)
+        except OtherKind:
+            return await self._talk(not is_async, asked, receive, send)
+
+    async def _talk(self, is_async: bool, asked: Request, receive: Receive, send: Send) -> Answer | None:
+        """Let a view talk to the client, or refuse it.
+
+        Raises:
+            OtherKind: The view is not what ``is_async`` says; nothing has been decided.
+        """
+        handler = self._handlers.get(is_async)
+        if handler is None:
+            handler = self._handlers[is_async] = SocketHandler(is_async=is_async)
+        if is_async:
+            return await self._await(handler, asked, receive, send)
+        return await self._block(handler, asked, receive, send)
+
+    async def _block(self, handler: SocketHandler, asked: Request, receive: Receive, send: Send) -> Answer | None:
+        def talk(ws: BlockingWebSocket) -> Answer | OtherKind | None:
+            try:
+                return handler.run(SocketRequest(asked.scope), ws)
+            except OtherKind as other:  # a thread reports Exceptions only
+                return other
+
+        try:
+            ws, result = await converse(
+                talk, asked, receive, send, threads=self._threads, limits=self.limits, rooms=self.rooms
+            )
+        except NoThread as exc:
+            logger.warning("%r refused, HTTP 503: %s", asked.path, exc)
+            return Answer(503, [(b"retry-after", b"5")], b"too many connections\n")
+        if isinstance(result, OtherKind):
+            raise result
+        return None if ws.accepted else result
+
+    async def _await(self, handler: SocketHandler, asked: Request, receive: Receive, send: Send) -> Answer | None:
+        limits = self.limits
+        entrance = Entrance(asked, receive, send, limits)
+        aside = Aside()
+        result: Answer | OtherKind | None = Answer(500, body=b"internal server error\n")
+
+        def waiting() -> None:
+            aside.rest()
+            if handler.holds_threads or is_lent():  # code that is synchronous runs somewhere else
+                ws.spawn(sync_to_async(give_back)())
+
+        async def talk() -> None:
+            nonlocal result
+            async with aside:
+                try:
+                    result = await handler.run_async(SocketRequest(asked.scope), ws)
+                except OtherKind as other:
+                    result = other
+
+        ws = ViewWebSocket(entrance, rooms=self.rooms, on_wait=waiting)
+        try:
+            await handle(ws, ws.arrivals, talk(), grace=limits.handler_grace)
+        finally:
+            if entrance.carrying is not None:
+                await entrance.carrying
+        if isinstance(result, OtherKind):
+            raise result
+        return None if ws.accepted else result
+
+
+async def _lifespan(rooms: Rooms, receive: Receive, send: Send) -> None:
+    await receive()
+    try:
+        await rooms.start()
+    except FairleadError as exc:
+        await send({"type": "lifespan.startup.failed", "message": str(exc)})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await rooms.close()
+    await send({"type": "lifespan.shutdown.complete"})

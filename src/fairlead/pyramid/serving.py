@@ -1,0 +1,128 @@
+"""``pserve``: Fairlead's server for the ini files of PasteDeploy, with ``use = egg:fairlead`` in ``[server:main]``."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, TypeVar
+
+import msgspec
+from starlette.types import ASGIApp
+
+from fairlead.app.proxies import TrustedProxies
+from fairlead.errors import SettingsError
+from fairlead.limits import Limits
+from fairlead.server import run
+from fairlead.settings import SECRET, File, Host, Networks, Port, Section, split_list, within
+from fairlead.threads import THREADS
+from fairlead.wsgi import WSGI
+from fairlead.wsgi.answer import WSGIApp
+from fairlead.wsgi.application import POOL
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LISTS = ("allowed_origins", "trusted_proxies")
+_LIMITS = "limits."
+
+
+class ServerSettings(Section, frozen=True):
+    """The keys of ``[server:main]``.
+
+    Attributes:
+        host: Address to listen on; only this machine by default.
+        port: 0 takes any free one.
+        uds: A Unix socket's path; then host and port are not used.
+        certfile: Certificate chain in PEM; turns TLS on.
+        keyfile: Its private key; not needed if certfile holds it.
+        allowed_origins: Origins that may open a socket besides the same one; a Pyramid application that includes
+            ``fairlead.pyramid`` says so by itself, unless a filter hides it.
+        trusted_proxies: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
+        broker: Carries publications between processes.
+        threads: Plain requests at once; others wait.
+        sockets: Connections with a thread at once; past it 503.
+    """
+
+    host: Host = "127.0.0.1"
+    port: Port = 6543
+    uds: File = ""
+    certfile: File = ""
+    keyfile: File = ""
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: Networks = ()
+    broker: Annotated[str, SECRET] = "memory://"
+    threads: Annotated[int, within(1, 10_000)] = POOL
+    sockets: Annotated[int, within(1, 100_000)] = THREADS
+
+
+def server_factory(
+    global_conf: Mapping[str, str], host: str = "127.0.0.1", port: str | int = 6543, **settings: str
+) -> Callable[[WSGIApp], None]:
+    """PasteDeploy's ``paste.server_factory``.
+
+    Args:
+        global_conf: The ini file's ``[DEFAULT]``; not used.
+        host: Where to listen.
+        port: Where to listen.
+        settings: The other keys of ServerSettings, and behind ``limits.`` those of Limits.
+
+    Returns:
+        Serves a WSGI application until a signal ends it.
+
+    Raises:
+        SettingsError: A key is unknown, or its value is wrong.
+    """
+    given: dict[str, object] = {"host": host, "port": port, **settings}
+    bounds = {name.removeprefix(_LIMITS): given.pop(name) for name in list(given) if name.startswith(_LIMITS)}
+    for name in _LISTS:
+        if name in given:
+            given[name] = split_list(",".join(str(given[name]).split()))
+    server, limits = _read(ServerSettings, given), _read(Limits, bounds, _LIMITS)
+    return lambda app: _serve(app, server, limits)
+
+
+def _read(type_: type[T], given: Mapping[str, object], prefix: str = "") -> T:
+    """Settings out of an ini file, where every value is text."""
+    known = [prefix + name for name in inspect.signature(type_).parameters]
+    for name in given:
+        if prefix + name not in known:
+            (nearest,) = get_close_matches(prefix + name, known, n=1, cutoff=0.0)
+            raise SettingsError(f"[server]: unknown key {prefix}{name}; the nearest known one is {nearest}")
+    try:
+        return msgspec.convert(given, type_, strict=False)
+    except msgspec.ValidationError as exc:
+        problem, _, key = str(exc).partition(" - at ")
+        raise SettingsError(f"[server]: {prefix}{key.strip('`$.')}: {problem.replace('`', '').lower()}") from None
+    except SettingsError as exc:
+        raise SettingsError(f"[server]: {prefix}{exc}") from None
+
+
+def _serve(app: WSGIApp, server: ServerSettings, limits: Limits) -> None:
+    application = WSGI(
+        app,
+        threads=server.threads,
+        sockets=server.sockets,
+        limits=limits,
+        allowed_origins=server.allowed_origins or None,
+        broker=server.broker,
+    )
+    lifecycle = logging.getLogger("uvicorn.error")
+    if lifecycle.level == logging.NOTSET:  # the ini file says nothing about it
+        lifecycle.setLevel(logging.WARNING)
+    served: ASGIApp = application
+    if server.trusted_proxies:
+        served = TrustedProxies(application, server.trusted_proxies)
+    run(
+        served,
+        host=server.host,
+        port=server.port,
+        uds=server.uds,
+        certfile=server.certfile,
+        keyfile=server.keyfile,
+        limits=limits,
+        flush=application.rooms.flush,
+        ready=lambda addresses: logger.info("listening: %s", addresses[0]),
+    )

@@ -1,0 +1,125 @@
+"""The commands in the documentation that serve something, as they stand there but for their port."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.docs_examples import ROOT, examples, write
+from tests.e2e.processes import PATIENCE, Process, exchange, until
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+pytestmark = pytest.mark.slow
+
+PORT = "8000"
+SERVERS = ("fairlead run", "uvicorn", "hypercorn", "granian", "python")
+HOWTO = ROOT / "docs" / "howto"
+
+
+def serving(page: Path) -> Iterator[str]:
+    """The lines of a page's shell blocks that start a server for the page's own files."""
+    for example in examples(page):
+        if example.language == "sh":
+            for line in example.text.splitlines():
+                if line.startswith(SERVERS) and "module:app" not in line:
+                    yield line.partition("  #")[0]
+
+
+SHOUTING = [(page, line) for page in (HOWTO / "servers.md", HOWTO / "one-handler.md") for line in serving(page)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(command: str, folder: Path, port: int) -> Iterator[Process]:
+    """Run a command line in a shell until the block ends."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {**os.environ, "PATH": path, "FAIRLEAD_SERVER__PORT": str(port)}
+    *before, last = command.replace(PORT, str(port)).split("\n")
+    script = "\n".join(["set -e", *before, f"exec {last} >&2"])
+    process = Process(["sh", "-c", script], folder=folder, environ=environ)
+
+    def listens() -> bool:
+        assert process.running, process.lines
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listens, f"{command!r} to listen")
+        yield process
+    finally:
+        if process.running:
+            process.signal(signal.SIGTERM)
+        process.wait()
+
+
+def write_examples(page: Path, folder: Path, port: int) -> None:
+    """The page's files, for another port."""
+    write((each._replace(text=each.text.replace(PORT, str(port))) for each in examples(page)), folder)
+
+
+@pytest.mark.parametrize(("page", "command"), SHOUTING, ids=[command for _, command in SHOUTING])
+def test_a_handler_is_served(page: Path, command: str, tmp_path: Path) -> None:
+    port = free_port()
+    write_examples(page, tmp_path, port)
+    with started(command, tmp_path, port), connect(f"ws://127.0.0.1:{port}/rooms/lobby", proxy=None) as client:
+        client.send("ahoy")
+        assert str(client.recv(PATIENCE)).lower() == "ahoy"
+
+
+def test_the_readme_makes_a_project_and_serves_it(tmp_path: Path) -> None:
+    port = free_port()
+    commands = next(each.text for each in examples(ROOT / "README.md") if each.text.startswith("fairlead new"))
+    with started(commands.strip(), tmp_path, port):
+        page = exchange(port, "GET", "/")
+        assert (page.status, b"<h1>demo</h1>" in page.body) == (200, True)
+    assert (tmp_path / "demo" / "apps" / "hello" / "views.py").exists()
+
+
+def test_the_readme_serves_a_chat_for_two(tmp_path: Path) -> None:
+    port = free_port()
+    write_examples(ROOT / "README.md", tmp_path, port)
+    assert "fairlead run chat:app" in serving(ROOT / "README.md")
+    url = f"ws://127.0.0.1:{port}/rooms/lobby"
+    with (
+        started("fairlead run chat:app", tmp_path, port),
+        connect(url, proxy=None) as one,
+        connect(url, proxy=None) as other,
+    ):
+        one.send("ahoy")
+        assert (one.recv(PATIENCE), other.recv(PATIENCE)) == ("ahoy", "ahoy")
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+def test_nginx_passes_sockets_and_pages_on(tmp_path: Path) -> None:
+    page, port, front = HOWTO / "nginx.md", free_port(), free_port()
+    write_examples(page, tmp_path, port)
+    (conf,) = (each.text for each in examples(page) if each.language == "nginx")
+    site = "\n".join(line for line in conf.splitlines() if "ssl_" not in line)
+    site = site.replace("listen 443 ssl", f"listen 127.0.0.1:{front}").replace(PORT, str(port))
+    temporary = "".join(
+        f"{each}_temp_path {tmp_path}/{each}; " for each in ("client_body", *"proxy fastcgi uwsgi scgi".split())
+    )
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {tmp_path}/pid; error_log stderr;\n"
+        f"events {{}}\nhttp {{ access_log off; {temporary}\n{site}\n}}\n"
+    )
+    nginx = f"nginx -p {tmp_path} -c {tmp_path}/nginx.conf -e stderr"
+    origin = f"http://127.0.0.1:{front}"
+    with started("fairlead run main:app", tmp_path, port), started(nginx, tmp_path, front):
+        assert exchange(front, "GET", "/fairlead.js").status == 200
+        assert exchange(front, "GET", "/whoami").status == 426
+        with connect(f"ws://127.0.0.1:{front}/whoami", origin=Origin(origin), proxy=None) as client:
+            assert client.recv(PATIENCE) == "ws from 127.0.0.1"
