@@ -76,9 +76,15 @@ class Server:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the process group at once; nothing measured needs its farewell."""
+        """End all its processes at once; nothing measured needs their farewell."""
+        pids = []
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended by itself
+            pids = self._pids()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        for pid in pids[1:]:  # Pushpin's have groups of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def _pids(self) -> list[int]:

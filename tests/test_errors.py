@@ -6,6 +6,9 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
+import django
+from django.conf import settings
+
 import fairlead
 from fairlead import errors
 from fairlead.errors import FairleadError, NetworkError, PeerError, UsageError
@@ -25,6 +28,9 @@ def drawn() -> dict[type[FairleadError], str]:
 
 
 def test_every_error_stands_in_one_branch_and_in_its_drawing() -> None:
+    if not settings.configured:  # parts of fairlead.django cannot be imported without a project
+        settings.configure()
+        django.setup()
     for module in pkgutil.walk_packages(fairlead.__path__, "fairlead."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)

@@ -42,7 +42,8 @@ from fairlead.limits import MIB, Limits
 from fairlead.message import Message, Publication
 from fairlead.rooms.names import RoomKey
 from fairlead.rooms.node import Node
-from fairlead.routing import LIMITS, WebSocketRoute
+from fairlead.rooms.room import Rooms
+from fairlead.routing import ROOMS, WebSocketRoute
 from fairlead.server import Listener, Server
 from fairlead.server.http import HttpProtocol
 from fairlead.server.run import DRAIN_RATE
@@ -574,7 +575,7 @@ async def handler_grace(clock: Clock, limit: float) -> Over:
     async def send(event: object) -> None: ...
 
     scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "scheme": "ws"}
-    given = {LIMITS: Limits(handler_grace=limit)}
+    given = {ROOMS: Rooms(limits=Limits(handler_grace=limit))}
     carrying = asyncio.ensure_future(WebSocketRoute("/", handler).handle({**scope, **given}, receive, send))
     while events:
         await asyncio.sleep(0)

@@ -25,7 +25,8 @@ from starlette.websockets import WebSocket as StarletteWebSocket
 from fairlead.errors import Closed, UsageError
 from fairlead.handshake import Reject, Request
 from fairlead.limits import Limits
-from fairlead.routing import LIMITS, Endpoint, Guard, Router, WebSocketRoute
+from fairlead.rooms.room import Rooms
+from fairlead.routing import ROOMS, Endpoint, Guard, Router, WebSocketRoute
 from fairlead.testing import Refusal, connect, rejects
 from fairlead.transports.asgi import EXTENSION
 from fairlead.websocket import WebSocket
@@ -632,7 +633,8 @@ class Foreign:
     def __init__(self, app: App, *, limits: Limits | None = None) -> None:
         self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[MutableMapping[str, Any]] = []
-        scope: dict[str, Any] = {"type": "websocket", "path": "/a", "headers": [], "subprotocols": [], LIMITS: limits}
+        scope: dict[str, Any] = {"type": "websocket", "path": "/a", "headers": [], "subprotocols": []}
+        scope[ROOMS] = Rooms(limits=limits)
         self.put("connect")
         self.running = asyncio.ensure_future(app(scope, self.incoming.get, self._send))
 

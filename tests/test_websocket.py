@@ -39,7 +39,7 @@ async def test_it_shows_the_request(connection: Connection) -> None:
     ws = connection.ws
     assert (ws.path, ws.params, ws.query, ws.cookies) == ("/thing/7", {"id": 7}, {"a": "1"}, {"sid": "s"})
     assert (ws.headers["X-Name"], ws.state, ws.subprotocol) == ("v", {"who": "ann"}, None)
-    assert repr(ws) == f"<WebSocket {ws.id} /thing/7>"
+    assert repr(ws) == f"<WebSocket {ws.id} '/thing/7'>"
     assert Connection().ws.id != ws.id
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import logging
 import sys
 import threading
@@ -22,9 +23,10 @@ from fairlead.app.application import App
 from fairlead.errors import Closed, UsageError
 from fairlead.limits import Limits
 from fairlead.server import raw
-from fairlead.sync import BlockingWebSocket
+from fairlead.sync import BlockingWebSocket, Link
 from fairlead.testing import Client, Rejected, connect, running
 from fairlead.wsgi import WSGI
+from fairlead.wsgi.sockets import RawSocket
 
 PATIENCE = 5.0
 
@@ -39,7 +41,7 @@ def no(environ: Environ, start_response: Start) -> list[bytes]:
     return [b"no"]
 
 
-def by_path(**pages: Callable[[Environ], None]) -> Callable[[Environ, Start], Iterable[bytes]]:
+def by_path(**pages: Callable[[Environ], object]) -> Callable[[Environ, Start], Iterable[bytes]]:
     """An application with a function for each path; what it answers behind them is the plain page of other servers."""
 
     def app(environ: Environ, start_response: Start) -> list[bytes]:
@@ -309,6 +311,28 @@ async def test_what_it_raises_is_what_its_applications_catch(loaded: bool, monke
     assert isinstance(caught[0], WebSocketError) == loaded
 
 
+@pytest.mark.parametrize("key", KEYS[:2])
+async def test_nothing_of_a_connection_waits_for_the_garbage_collector(key: str) -> None:
+    def alive() -> int:
+        return sum(issubclass(type(each), BlockingWebSocket | RawSocket | Link) for each in gc.get_objects())
+
+    async with running(WSGI(by_path(ws=lambda environ: use(key)(environ)))) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            for _ in range(5):
+                async with server.connect("/ws") as client:
+                    await client.receive()
+                    await client.closed()
+            async with asyncio.timeout(PATIENCE):
+                while server._server.shared.connections or server._server.shared.websockets:
+                    await asyncio.sleep(0.001)
+            assert alive() - before <= 1  # what the loop's last callback had
+        finally:
+            gc.enable()
+
+
 # -- werkzeug.socket ---------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +353,31 @@ async def test_the_bare_socket_has_all_that_sockets_have(caplog: pytest.LogCaptu
             async with server.connect("/ws"):
                 pass
     assert rejected.value.status == 418 and caplog.text == ""
+
+
+async def test_the_bare_socket_of_a_client_that_left_is_reset(caplog: pytest.LogCaptureFixture) -> None:
+    waits, go, said = threading.Event(), threading.Event(), threading.Event()
+
+    def talk(environ: Environ) -> None:
+        waits.set()
+        assert go.wait(PATIENCE)
+        try:
+            environ["werkzeug.socket"].recv(1)
+        except ConnectionResetError:
+            said.set()
+            raise
+
+    async with running(WSGI(by_path(ws=talk))) as server:
+        dialing = asyncio.create_task(server.connect("/ws").__aenter__())
+        assert await asyncio.to_thread(waits.wait, PATIENCE)
+        dialing.cancel()
+        await asyncio.wait((dialing,))
+        async with asyncio.timeout(PATIENCE):
+            while server._server.shared.connections:
+                await asyncio.sleep(0.001)
+        go.set()
+        assert await asyncio.to_thread(said.wait, PATIENCE)
+    assert caplog.text == ""
 
 
 async def test_a_failure_on_the_bare_socket_is_logged_and_ends_it(
@@ -505,7 +554,8 @@ async def test_past_the_limit_of_sockets_the_handshake_gets_a_503_and_pages_go_o
     def stay(environ: Environ) -> None:
         environ["fairlead.websocket"].wait()
 
-    async with running(WSGI(by_path(ws=stay, page=lambda environ: None), sockets=2, threads=1)) as server:
+    wsgi = WSGI(by_path(ws=stay, page=lambda environ: None), sockets=2, threads=1)
+    async with running(wsgi) as server:
         entered: list[Client] = []
         async with server.connect("/ws") as one, server.connect("/ws") as two:
             entered += [one, two]
@@ -514,5 +564,8 @@ async def test_past_the_limit_of_sockets_the_handshake_gets_a_503_and_pages_go_o
                     pass
             assert (rejected.value.status, rejected.value.headers["Retry-After"]) == (503, "5")
             assert (await server.http("GET", "/page")).text == "never seen"
+        async with asyncio.timeout(PATIENCE):
+            while wsgi._threads.running:  # its client has been answered before the thread knows
+                await asyncio.sleep(0.001)
         async with server.connect("/ws"):
             pass

@@ -56,7 +56,7 @@ class Connection:
         self._seat: Seat | None = None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id} {self.request.path}>"
+        return f"<{type(self).__name__} {self.id} {self.request.path!r}>"
 
     # -- the request -------------------------------------------------------------------------------------------------
 
@@ -100,7 +100,8 @@ class Connection:
     @property
     def rooms(self) -> list[Room]:
         """The rooms it is in, in the order of joining."""
-        return [room for inside in self.memberships.values() for room in inside.values()]
+        # Copies: threads may ask while the event loop has it join or leave another one.
+        return [room for inside in tuple(self.memberships.values()) for room in tuple(inside.values())]
 
     @property
     def transport(self) -> Transport:

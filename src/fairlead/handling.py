@@ -6,14 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 
-from fairlead.errors import CloseCode, InvalidMessage
+from fairlead.errors import CloseCode, InvalidMessage, InvalidRoom
 from fairlead.websocket import Inbox, WebSocket, is_closed
 
 logger = logging.getLogger(__name__)
 
 
 async def handle(ws: WebSocket, inbox: Inbox, call: Awaitable[None], *, grace: float) -> None:
-    """Run a handler, and end its connection with it: 1000 if it returns, 1011 if it fails.
+    """Run a handler, and end its connection with it: 1000 if it returns, 1011 if it fails, 1007 if what it could not
+    use was the client's: InvalidMessage, InvalidRoom.
 
     Nothing of an error goes on the wire; the log has it, with the connection's id.
 
@@ -32,7 +33,7 @@ async def handle(ws: WebSocket, inbox: Inbox, call: Awaitable[None], *, grace: f
         ws.end(CloseCode.SERVICE_RESTART, "service restart")
         if not watch.gave_up:
             raise
-    except InvalidMessage as exc:
+    except (InvalidMessage, InvalidRoom) as exc:
         logger.info("connection %s: %s", ws.id, exc)
         ws.end(CloseCode.INVALID_DATA, "invalid message")
     except Exception as exc:

@@ -23,7 +23,7 @@ def register_converter(name: str, converter: Convertor[Any]) -> None:
     Args:
         name: A word.
         converter: Has a ``regex``, ``convert(text)``, which may raise ValueError where the text fits the expression and
-            still is no match, and ``to_string(value)``.
+            still is no match (for sockets; a plain HTTP route answers 500), and ``to_string(value)``.
     """
     register_url_convertor(name, converter)
 

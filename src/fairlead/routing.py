@@ -27,6 +27,7 @@ from fairlead.handling import handle
 from fairlead.handshake import Reject, Request, normal_origin, origin_fault
 from fairlead.limits import Limits
 from fairlead.paths import Index, compile_path
+from fairlead.rooms.room import Rooms
 from fairlead.transports.asgi import accept, refuse
 from fairlead.websocket import WebSocket
 
@@ -45,7 +46,8 @@ H = TypeVar("H", bound=Callable[..., Any])
 
 REQUEST = "fairlead.request"
 ROOMS = "fairlead.rooms"
-LIMITS = "fairlead.limits"
+"""An application's Rooms, which bring its limits along: with one key more, its 22nd, the scope would take 370 bytes
+more of every connection."""
 
 
 class Endpoint:
@@ -152,11 +154,12 @@ class WebSocketRoute(BaseRoute):
         if not await judge(request, send, self._guards(instance), self.allowed_origins):
             return
         inbox = self.socket.inbox()
-        limits: Limits = scope.get(LIMITS) or self.limits
+        rooms: Rooms | None = scope.get(ROOMS)
+        limits = self.limits if rooms is None else rooms.limits
         subprotocol = self._agree(request)
         headers = request.accept_headers
         foreign = await accept(scope, receive, send, inbox, subprotocol=subprotocol, headers=headers, limits=limits)
-        ws = self.socket(request, inbox, rooms=scope.get(ROOMS))
+        ws = self.socket(request, inbox, rooms=rooms)
         carrying = None if foreign is None else asyncio.create_task(foreign.run())
         try:
             await handle(ws, inbox, self._call(ws, instance), grace=limits.handler_grace)

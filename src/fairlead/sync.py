@@ -42,18 +42,19 @@ class Link:
     """Between the event loop and one thread: the Receiver on one side, calls that block on the other.
 
     Attributes:
+        connection: Whose it is, from the accept to the end.
         transport: What carries the connection, once the client is in.
         outcome: Close code and reason, once the connection is over.
         messages: What has arrived and was not taken.
         changed: Guards all of it, and tells of every change.
     """
 
-    def __init__(self, connection: Connection, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge) -> None:
+        self.connection: Connection | None = None
         self.transport: Transport | None = None
         self.outcome: tuple[int, str] | None = None
         self.messages: list[str | bytes] = []
         self.changed = threading.Condition()
-        self._connection: Connection | None = connection
         self._loop = bridge.loop
         self._home = bridge.home
         self._size = 0  # of what came in since it was empty
@@ -83,7 +84,7 @@ class Link:
         with self.changed:
             self.outcome = self.outcome or (code, reason)
             self.changed.notify_all()
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.leave_rooms(code)  # at once, however long the thread goes on
 
@@ -174,8 +175,8 @@ class Link:
     def _hand_over(self, transport: Transport) -> None:
         with self.changed:
             outgoing, self._outgoing = self._outgoing, []
-        if self._connection is not None:
-            self._connection.flush_rooms()
+        if self.connection is not None:
+            self.connection.flush_rooms()
         for message in outgoing:
             transport.send(message)
 
@@ -266,7 +267,7 @@ class BlockingWebSocket(Connection):
         self.entrance = entrance
         self.accepted = False
         self.on_wait: Callable[[], None] | None = None
-        self._link = Link(self, entrance.bridge)
+        self._link = Link(entrance.bridge)
         self._accepting = threading.Lock()
 
     # -- the handshake -----------------------------------------------------------------------------------------------
@@ -288,6 +289,7 @@ class BlockingWebSocket(Connection):
             self.entrance.take(self)
             if subprotocol is not None:
                 self.request.subprotocol = subprotocol
+            self._link.connection = self
             try:
                 self.entrance.bridge.call(self.entrance.open, self._link)
             except Closed as closed:

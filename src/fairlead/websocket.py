@@ -176,9 +176,8 @@ class WebSocket(Connection):
             UsageError: Another task is receiving.
         """
         inbox = self._inbox
-        if timeout is None:
-            await inbox.filled()
-        elif not inbox.messages:
+        if not inbox.messages:
+            self._sent = 0
             async with asyncio.timeout(timeout):
                 await inbox.filled()
         return inbox.take()
@@ -205,6 +204,7 @@ class WebSocket(Connection):
             if inbox.outcome is not None:
                 inbox.told()
                 raise StopAsyncIteration
+            self._sent = 0  # whoever waits gives others their turn
             await inbox.arrival()
         return inbox.take()
 

@@ -22,6 +22,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.project.settings"
 import django  # noqa: E402  # with these settings
 
 django.setup()
+del os.environ["DJANGO_SETTINGS_MODULE"]  # other tests' processes have projects of their own
 
 
 def pytest_unconfigure() -> None:

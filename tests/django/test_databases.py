@@ -86,6 +86,23 @@ async def test_an_async_view_that_waits_has_no_thread_either(file: Path, logged_
             assert threading.active_count() <= before
 
 
+async def test_an_async_view_that_waits_for_something_else_has_given_back_what_the_handshake_took(
+    file: Path, logged_in: dict[str, str]
+) -> None:
+    over = asyncio.Event()
+
+    @require_websocket
+    async def view(request: Any) -> None:
+        name = await sync_to_async(lambda: request.user.username)()
+        await request.websocket.send(name)
+        await over.wait()
+
+    async with serving(path("", view)) as server, server.connect("/", cookies=logged_in) as client:
+        assert await client.receive() == "ada"
+        await none_open(file)
+        over.set()
+
+
 async def test_a_connection_in_the_middle_of_a_transaction_is_kept(file: Path) -> None:
     seen: list[object] = []
 

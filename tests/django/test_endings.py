@@ -12,8 +12,10 @@ from django.core import signals
 from django.http import Http404, HttpResponse, JsonResponse
 from django.urls import path
 from tests.django.site import opened, serving
+from tests.e2e.harness import upgrade
 from websockets.frames import Opcode
 
+from fairlead import Closed
 from fairlead.django import require_websocket, room
 from fairlead.testing import rejects
 
@@ -110,6 +112,46 @@ async def test_what_a_view_returns_after_using_its_socket_is_thrown_away() -> No
                 raw.send_frame(Opcode.CLOSE, (1000).to_bytes(2))
                 assert await raw.rest() == b""
     assert closed == ["yes", "yes"]
+
+
+@pytest.mark.parametrize("nonsense", ["a text", 7, HttpResponse])
+async def test_nonsense_that_a_view_returns_after_using_its_socket_does_no_harm(
+    nonsense: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    @require_websocket
+    def view(request: Any) -> object:
+        request.websocket.send("one")
+        return nonsense
+
+    async with serving(path("", view)) as server, server.connect("/") as client:
+        assert await client.closed() == (1000, "")
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_client_that_left_before_it_was_let_in_is_one_that_left() -> None:
+    entered, gone = asyncio.Event(), asyncio.Event()
+    seen: list[object] = []
+
+    @require_websocket
+    async def view(request: Any) -> None:
+        entered.set()
+        await gone.wait()
+        seen.extend([message async for message in request.websocket])
+        with pytest.raises(Closed) as caught:
+            await request.websocket.receive()
+        seen.append(caught.value.code)
+        await request.websocket.send("x")
+
+    async with serving(path("", view)) as server:
+        reader, writer = await asyncio.open_connection(*server.url.removeprefix("http://").split(":"))
+        writer.write(upgrade(server.url.removeprefix("http://"), "/"))
+        await entered.wait()
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            while server._server.shared.connections:
+                await asyncio.sleep(0)
+        gone.set()
+    assert seen == [1006]
 
 
 async def test_a_blocked_view_ends_with_its_client_and_its_thread_with_it() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import django
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.django.test_runserver import free_port
@@ -18,7 +19,10 @@ from tests.e2e.processes import exchange, until
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_chat"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(django.VERSION < (5, 2), reason="the example is written for Django 5.2"),
+]
 
 
 def environ(**values: str) -> dict[str, str]:

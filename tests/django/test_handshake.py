@@ -199,6 +199,34 @@ async def test_a_middleware_may_choose_the_urlconf(view: Any) -> None:
         assert await client.receive() == "x"
 
 
+async def test_a_middleware_may_choose_a_blocking_view_where_an_async_one_was_to_be_expected() -> None:
+    def choosing(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def choose(request: Any) -> Any:
+            request.urlconf = (path("", echo),)
+            return get_response(request)
+
+        return choose
+
+    async with serving(path("", echo_async), MIDDLEWARE=[middleware(choosing)]) as server:
+        async with server.connect("/") as client:
+            await client.send("x")
+            assert await client.receive() == "x"
+
+
+async def test_a_middleware_that_changes_its_mind_is_500() -> None:
+    views = iter([echo_async, echo])
+
+    def choosing(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def choose(request: Any) -> Any:
+            request.urlconf = (path("", next(views)),)
+            return get_response(request)
+
+        return choose
+
+    async with serving(MIDDLEWARE=[middleware(choosing)]) as server:
+        assert (await refused(server, "/")).status == 500
+
+
 async def test_views_under_a_prefix_and_in_a_namespace_are_found_and_find_others() -> None:
     @require_websocket
     def view(request: Any, number: int) -> None:
@@ -210,9 +238,9 @@ async def test_views_under_a_prefix_and_in_a_namespace_are_found_and_find_others
 
     inner = ([path("<int:number>/", view, name="view"), path("async/<int:number>/", view_async, name="async")], "inner")
     async with serving(path("site/", include(inner)), FORCE_SCRIPT_NAME="/app") as server:
-        async with server.connect("/app/site/7/") as client:
+        async with server.connect("/site/7/") as client:  # a proxy has taken the prefix off
             assert await client.receive() == "/app/site/async/8/"
-        async with server.connect("/app/site/async/8/") as client:
+        async with server.connect("/site/async/8/") as client:
             assert await client.receive() == "/app/site/7/"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -39,6 +40,8 @@ execute_from_command_line(sys.argv)
 """
 
 VIEWS = """
+from pathlib import Path
+import time
 from django.http import HttpResponse
 from django.urls import path
 from fairlead.django import accept_websocket, get_asgi_application
@@ -50,7 +53,12 @@ def talk(request):
     for message in request.websocket:
         request.websocket.send("1: " + message)
 
-urlpatterns = [path("talk/", talk)]
+def slow(request):
+    Path("asked").touch()
+    time.sleep(1.5)
+    return HttpResponse("in the end")
+
+urlpatterns = [path("talk/", talk), path("slow/", slow)]
 
 
 def application():
@@ -181,6 +189,15 @@ def test_pages_static_files_and_sockets_are_served_and_a_change_closes_sockets_w
         log = "\n".join(project.lines)
         for line in ('"GET /talk/" 200', '"WebSocket /talk/" 101', '"WebSocket /nothing/" 404'):
             assert line in log
+
+
+def test_a_request_under_way_is_answered_by_the_old_code(tmp_path: Path) -> None:
+    with served(tmp_path) as project, ThreadPoolExecutor() as pool:
+        answer = pool.submit(project.get, "/slow/")
+        until(lambda: (tmp_path / "asked").exists(), "the view is at work")
+        project.write(VIEWS.replace("in the end", "too late"))
+        assert answer.result().body == b"in the end"
+        project.served(times=2)
 
 
 def test_without_the_reloader_a_signal_drains_and_ends_it_with_0(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from tests.django.site import opened, serving
 from websockets.frames import Opcode
 
 from fairlead import Closed, WebSocket
-from fairlead.django import WebSocketMiddleware, accept_websocket, require_websocket
+from fairlead.django import WebSocketMiddleware, accept_websocket, browser_client, require_websocket, room
+from fairlead.errors import UsageError
 from fairlead.sync import BlockingWebSocket
 from fairlead.testing import rejects
 
@@ -97,6 +98,17 @@ def test_under_wsgi_the_upgrade_header_is_left_to_the_server() -> None:
     assert view(factory.get("/"))["Upgrade"] == "websocket"
     answer = view(factory.get("/", SERVER_SOFTWARE="WSGIServer/0.2"))
     assert answer.status_code == 426 and "Upgrade" not in answer
+
+
+@pytest.mark.parametrize("view", [add_one, add_one_async])
+async def test_the_cache_answers_requests_and_never_handshakes(view: Any) -> None:
+    caching = ["django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware"]
+    async with serving(path("add/", view), MIDDLEWARE=caching) as server:
+        for _ in range(2):
+            async with server.connect("/add/?value=23") as client:
+                await client.send("1")
+                assert await client.receive() == "2"
+            assert (await server.http("GET", "/add/?value=23")).text == "24"
 
 
 # -- the socket of a blocking view -------------------------------------------------------------------------------------
@@ -283,6 +295,25 @@ async def test_an_async_view_that_sends_to_a_client_that_left_just_ends(caplog: 
     assert "Traceback" not in caplog.text
 
 
+async def test_what_cannot_be_done_with_an_undecided_socket_says_so_and_leaves_it_undecided() -> None:
+    seen: list[str] = []
+
+    @require_websocket
+    async def view(request: Any) -> HttpResponse:
+        with pytest.raises(UsageError, match="accept the connection before"):
+            room("news").add(request.websocket).send(None)  # type: ignore[attr-defined]  # a coroutine
+        with pytest.raises(ValueError, match="subprotocol"):
+            await request.websocket.accept(subprotocol="chat.v9")
+        seen.append("both")
+        return HttpResponse("no", status=418)
+
+    async with serving(path("", view)) as server:
+        with rejects(418):
+            async with server.connect("/", subprotocols=["chat.v1"]):
+                pass
+    assert seen == ["both"]
+
+
 async def test_json_that_cannot_be_used_ends_an_async_view_with_1007() -> None:
     @require_websocket
     async def view(request: Any) -> None:
@@ -382,6 +413,16 @@ async def test_the_mark_stays_under_other_decorators() -> None:
     async with serving(path("", never_cache(echo))) as server, server.connect("/") as client:
         await client.send("x")
         assert await client.receive() == "x"
+
+
+async def test_the_browser_client_is_a_view() -> None:
+    async with serving(path("fairlead.js", browser_client)) as server:
+        answer = await server.http("GET", "/fairlead.js")
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+        assert "export function socket" in answer.text
+        again = await server.http("GET", "/fairlead.js", headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status, again.body) == (304, b"")
+        assert (await server.http("POST", "/fairlead.js")).status == 405
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -224,7 +224,7 @@ async def test_a_request_id_can_be_used_again_and_again(start: Start) -> None:
         await client.subscribe(OPEN, "a")
         await client.unsubscribe("a")
     assert await site.connections() == {client.hello["connection"]: 0}
-    assert [each for each in gc.get_objects() if isinstance(each, Subscription)] == []
+    assert [each for each in gc.get_objects() if type(each) is Subscription] == []
     await client.subscribe(OPEN, "a")
     await site.trigger([OPEN], 1)
     assert await client.receive() == publish("a", OPEN, 1)

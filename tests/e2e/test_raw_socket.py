@@ -183,6 +183,22 @@ async def test_a_client_that_does_not_read_stops_the_owner() -> None:
         await left_by_all(server)
 
 
+async def test_a_client_that_reads_again_gets_everything_in_its_order() -> None:
+    data = bytes(range(256)) * 40_000
+    owner = Owner(lambda raw: raw.sendall(data))
+    async with serving(owner) as server, visiting(server) as (reader, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport reads, too
+        await owner.has_it()
+        async with asyncio.timeout(PATIENCE):
+            while not any(
+                getattr(getattr(each, "_client", None), "_stalled", None) for each in server.shared.connections
+            ):
+                await asyncio.sleep(0.001)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.readexactly(len(data)) == data
+
+
 async def test_a_client_that_never_reads_again_is_dropped() -> None:
     def flood(raw: socket.socket) -> None:
         with pytest.raises(OSError):

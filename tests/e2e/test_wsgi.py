@@ -234,9 +234,10 @@ async def events(server: RunningServer, *transports: str) -> AsyncIterator[Event
     await client.client.connect(server.url, transports=list(transports))
     try:
         yield client
-    finally:
         # Its writer ends with it, and whatever waits behind an unanswered POST then is not sent, the farewell included.
-        await client.client.eio.queue.join()
+        async with asyncio.timeout(PATIENCE):
+            await client.client.eio.queue.join()
+    finally:
         await client.client.disconnect()
 
 

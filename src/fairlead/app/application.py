@@ -19,7 +19,7 @@ from fairlead.brokers import Broker
 from fairlead.dialects.calls import Calls
 from fairlead.limits import Limits
 from fairlead.rooms.room import Room, RoomName, Rooms
-from fairlead.routing import LIMITS, ROOMS, Guard, Origins, Router
+from fairlead.routing import ROOMS, Guard, Origins, Router
 from fairlead.static import browser_client
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -93,7 +93,6 @@ class App(Starlette):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[ROOMS] = self.rooms
-        scope[LIMITS] = self.limits
         if scope["type"] == "websocket" and not self.user_middleware:
             # Socket routes deal with their errors themselves: without the layers that do so for HTTP a handshake is
             # cheaper, and every connection smaller by 1.5 KiB.

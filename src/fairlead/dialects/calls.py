@@ -32,7 +32,7 @@ from fairlead.dialects.signatures import Signature
 from fairlead.dialects.textcalls import TEXT
 from fairlead.errors import Closed, UsageError
 from fairlead.limits import Limits
-from fairlead.routing import LIMITS, Guard, Origins, WebSocketRoute
+from fairlead.routing import ROOMS, Guard, Origins, WebSocketRoute
 from fairlead.websocket import WebSocket
 
 __all__ = ["JSONRPC", "TEXT", "CallError", "CallSocket", "Calls", "ErrorCode"]
@@ -136,7 +136,8 @@ class Calls:
 
     async def serve(self, ws: CallSocket) -> None:
         """Carry out one client's calls until it leaves; then those that still run are cancelled."""
-        ws.limits = limits = self._limits or ws.request.scope.get(LIMITS) or ws.limits
+        rooms = ws.request.scope.get(ROOMS)
+        ws.limits = limits = self._limits or (ws.limits if rooms is None else rooms.limits)
         exchange = Exchange(ws, self._functions, limits)
         try:
             await ws.give_to(exchange.received)

@@ -75,60 +75,45 @@ class DjangoApplication:
             raise UsageError(f"a Django project answers http, websocket and lifespan, and no {kind!r}")
 
     async def _handshake(self, scope: Scope, receive: Receive, send: Send) -> Answer | None:
+        """Let a view talk to the client; the refusal if it is not let in."""
         asked = Request(scope)
-        try:
-            request = SocketRequest(scope)
-            host = request.get_host()
-        except UnicodeDecodeError:
-            return Answer(400, body=b"the query is not UTF-8\n")
-        except DisallowedHost as exc:
-            host_logger.error("%s", exc)
-            return Answer(400, body=b"host not allowed\n")
-        if (fault := allowed_origins().fault(asked, host)) is not None:
-            logger.warning("%r refused, HTTP 403: %s, nor in CSRF_TRUSTED_ORIGINS", asked.path, fault)
-            return Answer(403, body=b"origin not allowed\n")
-        is_async = is_async_view(request)
-        try:
-            return await self._talk(is_async, asked, receive, send)
-        except OtherKind:
-            return await self._talk(not is_async, asked, receive, send)
+        refusal, is_async = _examine(asked)
+        if refusal is not None:
+            return refusal
+        result = await self._talk(is_async, asked, receive, send)
+        if isinstance(result, OtherKind):
+            result = await self._talk(not is_async, asked, receive, send)
+        return _FAILED if isinstance(result, OtherKind) else result
 
-    async def _talk(self, is_async: bool, asked: Request, receive: Receive, send: Send) -> Answer | None:
-        """Let a view talk to the client, or refuse it.
-
-        Raises:
-            OtherKind: The view is not what ``is_async`` says; nothing has been decided.
-        """
+    async def _talk(self, is_async: bool, asked: Request, receive: Receive, send: Send) -> Answer | OtherKind | None:
         handler = self._handlers.get(is_async)
         if handler is None:
             handler = self._handlers[is_async] = SocketHandler(is_async=is_async)
-        if is_async:
-            return await self._await(handler, asked, receive, send)
-        return await self._block(handler, asked, receive, send)
+        talk = self._await if is_async else self._block
+        return await talk(handler, asked, receive, send)
 
-    async def _block(self, handler: SocketHandler, asked: Request, receive: Receive, send: Send) -> Answer | None:
+    async def _block(
+        self, handler: SocketHandler, asked: Request, receive: Receive, send: Send
+    ) -> Answer | OtherKind | None:
         def talk(ws: BlockingWebSocket) -> Answer | OtherKind | None:
-            try:
-                return handler.run(SocketRequest(asked.scope), ws)
-            except OtherKind as other:  # a thread reports Exceptions only
-                return other
+            return handler.run(SocketRequest(asked.scope), ws)
 
         try:
-            ws, result = await converse(
+            _, result = await converse(
                 talk, asked, receive, send, threads=self._threads, limits=self.limits, rooms=self.rooms
             )
         except NoThread as exc:
             logger.warning("%r refused, HTTP 503: %s", asked.path, exc)
             return Answer(503, [(b"retry-after", b"5")], b"too many connections\n")
-        if isinstance(result, OtherKind):
-            raise result
-        return None if ws.accepted else result
+        return result
 
-    async def _await(self, handler: SocketHandler, asked: Request, receive: Receive, send: Send) -> Answer | None:
+    async def _await(
+        self, handler: SocketHandler, asked: Request, receive: Receive, send: Send
+    ) -> Answer | OtherKind | None:
         limits = self.limits
         entrance = Entrance(asked, receive, send, limits)
         aside = Aside()
-        result: Answer | OtherKind | None = Answer(500, body=b"internal server error\n")
+        result: Answer | OtherKind | None = _FAILED
 
         def waiting() -> None:
             aside.rest()
@@ -138,10 +123,7 @@ class DjangoApplication:
         async def talk() -> None:
             nonlocal result
             async with aside:
-                try:
-                    result = await handler.run_async(SocketRequest(asked.scope), ws)
-                except OtherKind as other:
-                    result = other
+                result = await handler.run_async(SocketRequest(asked.scope), ws)
 
         ws = ViewWebSocket(entrance, rooms=self.rooms, on_wait=waiting)
         try:
@@ -149,9 +131,26 @@ class DjangoApplication:
         finally:
             if entrance.carrying is not None:
                 await entrance.carrying
-        if isinstance(result, OtherKind):
-            raise result
         return None if ws.accepted else result
+
+
+_FAILED = Answer(500, body=b"internal server error\n")
+
+
+def _examine(asked: Request) -> tuple[Answer | None, bool]:
+    """The refusal of a request that must not reach the project; and whether its view is a coroutine."""
+    try:
+        request = SocketRequest(asked.scope)
+        host = request.get_host()
+    except UnicodeDecodeError:
+        return Answer(400, body=b"the query is not UTF-8\n"), False
+    except DisallowedHost as exc:
+        host_logger.error("%s", exc)
+        return Answer(400, body=b"host not allowed\n"), False
+    if (fault := allowed_origins().fault(asked, host)) is not None:
+        logger.warning("%r refused, HTTP 403: %s, nor in CSRF_TRUSTED_ORIGINS", asked.path, fault)
+        return Answer(403, body=b"origin not allowed\n"), False
+    return None, is_async_view(request)
 
 
 async def _lifespan(rooms: Rooms, receive: Receive, send: Send) -> None:

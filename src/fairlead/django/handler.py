@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from asyncio import iscoroutine
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
 from typing import Any, NamedTuple, cast
@@ -20,7 +20,9 @@ from django.core import signals
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.urls import get_resolver, set_script_prefix
+from django.utils.cache import patch_cache_control
 from django.utils.module_loading import import_string
 
 from fairlead.django.databases import enter_thread, give_back
@@ -67,7 +69,7 @@ class Answer(NamedTuple):
     """A refusal, as the wire has it."""
 
     status: int
-    headers: list[tuple[bytes, bytes]] = []
+    headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
 
 
@@ -92,14 +94,11 @@ class SocketHandler(BaseHandler):  # type: ignore[misc]
         if self.holds_threads:
             logger.warning("each socket of an async view keeps a thread: %s cannot run in the event loop", blocking[0])
 
-    def run(self, request: SocketRequest, ws: BlockingWebSocket) -> Answer | None:
+    def run(self, request: SocketRequest, ws: BlockingWebSocket) -> Answer | OtherKind | None:
         """Answer a handshake, in a thread of its own.
 
         Returns:
-            The refusal; None if the socket was used.
-
-        Raises:
-            OtherKind: The view is a coroutine.
+            The refusal; None if the socket was used; OtherKind if the view is a coroutine.
         """
         enter_thread()
         ws.on_wait = give_back
@@ -110,12 +109,14 @@ class SocketHandler(BaseHandler):  # type: ignore[misc]
         try:
             response = self.get_response(request)
             return None if ws.accepted else answer(response)
+        except OtherKind as other:
+            return other
         finally:
             if request.websocket_failed:
                 ws.close(CloseCode.INTERNAL_ERROR)
             _end(type(self), response)
 
-    async def run_async(self, request: SocketRequest, ws: ViewWebSocket) -> Answer | None:
+    async def run_async(self, request: SocketRequest, ws: ViewWebSocket) -> Answer | OtherKind | None:
         """Answer a handshake, in the event loop. As ``run``."""
         request.websocket = ws
         _begin(request.scope)
@@ -124,6 +125,8 @@ class SocketHandler(BaseHandler):  # type: ignore[misc]
         try:
             response = await self.get_response_async(request)
             return None if ws.accepted else answer(response)
+        except OtherKind as other:
+            return other
         finally:
             if request.websocket_failed:
                 ws.end(CloseCode.INTERNAL_ERROR)
@@ -189,9 +192,9 @@ def _no_socket(request: SocketRequest, *args: Any, **kwargs: Any) -> HttpRespons
 # -- around a view -----------------------------------------------------------------------------------------------------
 
 
-def _talking(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
+def _talking(view: Callable[..., Any]) -> Callable[..., object]:
     @wraps(view)
-    def talking(request: SocketRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def talking(request: SocketRequest, *args: Any, **kwargs: Any) -> object:
         try:
             response = view(request, *args, **kwargs)
         except Exception as exc:
@@ -199,17 +202,16 @@ def _talking(view: Callable[..., Any]) -> Callable[..., HttpResponse]:
             response = None
         if iscoroutine(response):
             response.close()
-            raise UsageError(
-                f"{view.__qualname__} returned a coroutine: a decorator around it is not made for async def"
-            )
+            name = getattr(view, "__qualname__", view)
+            raise UsageError(f"{name} returned a coroutine: a decorator around it is not made for async def")
         return _outcome(request, response)
 
     return talking
 
 
-def _talking_async(view: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[HttpResponse]]:
+def _talking_async(view: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[object]]:
     @wraps(view)
-    async def talking(request: SocketRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    async def talking(request: SocketRequest, *args: Any, **kwargs: Any) -> object:
         try:
             response = await view(request, *args, **kwargs)
         except InvalidMessage as exc:
@@ -232,12 +234,15 @@ def _excuse(request: SocketRequest, error: Exception) -> None:
         raise error
 
 
-def _outcome(request: SocketRequest, response: HttpResponse | None) -> HttpResponse | None:
-    """What goes back to the middleware; where the socket was used it is nothing but polite."""
+def _outcome(request: SocketRequest, response: object) -> object:
+    """What goes back to the middleware; where the socket was used it is nothing but polite, and not for caches."""
     if not request.websocket.accepted:
         return response
+    if not isinstance(response, HttpResponseBase):
+        response = HttpResponse()
+    patch_cache_control(response, private=True, no_store=True)
     session = getattr(request, "session", None)
     if session is not None and settings.SESSION_SAVE_EVERY_REQUEST and not session.modified:
         # It was read when the socket was opened. To save it now would undo what other requests have changed since.
         request.session = type(session)()
-    return HttpResponse() if response is None else response
+    return response

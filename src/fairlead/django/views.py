@@ -9,6 +9,8 @@ from typing import Any, TypeVar, cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -67,15 +69,22 @@ def _no() -> bool:
 def _marked(view: View, refusal: Callable[[HttpRequest], HttpResponse | None]) -> View:
     def talk(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         prepare(request)
-        return refusal(request) or view(request, *args, **kwargs)
+        return refusal(request) or _varying(view(request, *args, **kwargs))
 
     async def talk_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         prepare(request)
-        return refusal(request) or await view(request, *args, **kwargs)
+        return refusal(request) or _varying(await view(request, *args, **kwargs))
 
     marked = cast(View, wraps(view)(talk_async if iscoroutinefunction(view) else talk))
     marked.__dict__["accept_websocket"] = True
     return marked
+
+
+def _varying(response: Any) -> Any:
+    """Keep Django's cache from answering a handshake with the page at the same path."""
+    if isinstance(response, HttpResponseBase):
+        patch_vary_headers(response, ("Upgrade",))
+    return response
 
 
 def _upgrade_required(request: HttpRequest) -> HttpResponse | None:

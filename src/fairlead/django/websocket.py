@@ -22,13 +22,14 @@ class ViewWebSocket(WebSocket):
     Args:
         entrance: The handshake.
         rooms: Where names of rooms are looked up.
-        on_wait: Called whenever the view is about to wait for a message.
+        on_wait: Called when the client is in, and whenever the view is about to wait for a message.
     """
 
-    __slots__ = ("_entrance", "_opening", "accepted")
+    __slots__ = ("_entrance", "_on_wait", "_opening", "accepted")
 
     def __init__(self, entrance: Entrance, *, rooms: Rooms, on_wait: Callable[[], None]) -> None:
         super().__init__(entrance.request, _ViewInbox(on_wait), rooms=rooms)
+        self._on_wait = on_wait
         self.accepted = False
         self._entrance = entrance
         self._opening: asyncio.Task[None] | None = None
@@ -71,6 +72,7 @@ class ViewWebSocket(WebSocket):
         assert self._inbox.transport is not None
         self._transport = self._inbox.transport
         self.accepted = True
+        self._on_wait()  # there may be nothing to do until something happens
 
     @property
     def transport(self) -> Transport:

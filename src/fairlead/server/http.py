@@ -39,6 +39,19 @@ HELD = 512 * 1024
 """Bytes that may wait behind requests that are being answered: twice what an event loop reads at once."""
 
 
+_NAMES = {
+    name: name
+    for name in (
+        b"accept accept-encoding accept-language authorization cache-control connection cookie dnt forwarded host "
+        b"origin pragma priority referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
+        b"sec-fetch-site sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version "
+        b"upgrade user-agent x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip x-request-id"
+    ).split()
+}
+"""Of headers that browsers and proxies send: kept once, and not by every connection whose handler keeps its request, 50
+bytes for each."""
+
+
 class _Refused(Exception):
     """Stops the parser: nothing after this request is looked at."""
 
@@ -298,7 +311,8 @@ class HttpProtocol(HttpToolsProtocol):
         # The parser holds us and we hold it: nothing of the request shall outlive the handshake.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does when the connection is lost
         protocol = WebSocketProtocol(self.config, self.server_state, self.app_state, shared=self.shared)
-        protocol.begin(self.transport, opening, self.headers, early)
+        headers = [(_NAMES.get(name, name), value) for name, value in self.headers]
+        protocol.begin(self.transport, opening, headers, early)
 
     def on_response_complete(self) -> None:
         if (self._last or self.cycle.more_body) and not self.pipeline and not self.transport.is_closing():

@@ -44,7 +44,13 @@ class _Side(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over()
+        over = self._over
+        self.release()
+        over()
+
+    def release(self) -> None:
+        """Nothing comes any more: know nobody, or all of it would wait for the garbage collector."""
+        del self._over, self.other
 
 
 class _Client(_Side):
@@ -68,9 +74,9 @@ class _Client(_Side):
         self._relax()
         super().resume_writing()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def release(self) -> None:
         self._relax()
-        super().connection_lost(exc)
+        super().release()
 
     def _relax(self) -> None:
         if self._stalled is not None:
@@ -166,4 +172,5 @@ class RawConnection:
             self.socket.close()
         if self._started and not self._client.transport.is_closing():
             Lingering.answer(self._client.transport, self._shared.connections, b"")
+            self._client.release()
         self._shared.connections.discard(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import gc
 import os
 import random
 import resource
@@ -36,6 +37,9 @@ BACKLOG = 4096
 ACCEPTS = 16
 """Connections that asyncio's own loop accepts before it looks at anything else. Out of descriptors it fails and logs so
 many times, each second: with BACKLOG, which it would take for this, thousands of times."""
+
+COLLECT = 50_000
+"""New objects after which the garbage collector looks at them. Cycles are rare here; their memory is let go later."""
 
 ANSWERED = 5.0
 """Seconds that plain requests under way have in a drain, once the clients are gone."""
@@ -410,17 +414,35 @@ async def serve(
     return 1 if server.force_exit else 0
 
 
-def run(app: Any, *, loop: str = "auto", **options: Any) -> int:
-    """Serve in a new event loop until a signal ends it.
+def run(app: Any, *, loop: str = "auto", ready: Callable[[Sequence[str]], None] | None = None, **options: Any) -> int:
+    """Serve in a new event loop until a signal ends it. The process is the server's: its garbage collector, too.
 
     Args:
         app: The ASGI application.
         loop: "uvloop", "asyncio", or "auto" for uvloop where it is installed.
-        options: The keyword arguments of ``serve``.
+        ready: See Server.
+        options: The other keyword arguments of ``serve``.
     """
+
+    def settled(addresses: Sequence[str]) -> None:
+        _settle()
+        if ready is not None:
+            ready(addresses)
+
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        return runner.run(serve(app, **options))
+        return runner.run(serve(app, ready=settled, **options))
+
+
+def _settle() -> None:
+    """Keep the garbage collector off what stays: everything so far, and connections, which are no garbage.
+
+    A handler is some 40 objects, so with the default of 700 new ones between collections every seventeenth connect has
+    all younger ones looked at, and often all: a fifth of what its handshake costs (175 µs against 140).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT, 20, 50)
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

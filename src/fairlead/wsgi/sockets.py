@@ -26,6 +26,7 @@ from fairlead.wsgi.gevent import GeventWebSocket
 
 logger = logging.getLogger(__name__)
 
+_SOCKETS = ("fairlead.websocket", "wsgi.websocket", "werkzeug.socket")
 _RESPONSE = "websocket.http.response"
 
 
@@ -52,6 +53,7 @@ class RawSocket:
                 self._socket = self._entrance.bridge.call(self._extension.hand_over)
             except (Closed, OSError) as exc:
                 raise ClientLeft from exc
+            del self._entrance, self._extension  # libraries keep what they have been given in cycles of their own
         return getattr(self._socket, name)
 
     def close(self) -> None:
@@ -150,6 +152,9 @@ async def serve_socket(
         except Exception as exc:
             if entrance.holder is None or not _is_end(exc):
                 raise
+        finally:
+            for key in _SOCKETS:  # they know the environ, too: nothing of it shall wait for the garbage collector
+                environ.pop(key, None)
 
     try:
         await converse(talk, request, receive, send, threads=threads, limits=limits, rooms=rooms)
