@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 import uvloop
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fairlead-django-"))
 DATABASE = FOLDER / "project.sqlite3"
 
-os.environ["TEST_PROJECT_DATABASE"] = str(DATABASE)
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.project.settings"
-
-import django  # noqa: E402  # with these settings
-
-django.setup()
-del os.environ["DJANGO_SETTINGS_MODULE"]  # other tests' processes have projects of their own
+with pytest.MonkeyPatch.context() as environment:  # of this alone: other tests start projects of their own
+    environment.setenv("TEST_PROJECT_DATABASE", str(DATABASE))
+    environment.setenv("DJANGO_SETTINGS_MODULE", "tests.django.project.settings")
+    django.setup()
 
 
 def pytest_unconfigure() -> None:

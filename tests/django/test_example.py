@@ -26,8 +26,7 @@ pytestmark = [
 
 
 def environ(**values: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **values}
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **values}
 
 
 @pytest.mark.parametrize("arguments", [["test"], ["makemigrations", "--check", "--dry-run"], ["check"]])

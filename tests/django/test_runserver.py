@@ -85,7 +85,6 @@ class Project:
         self.write(VIEWS)
         command = [sys.executable, "-W", "error", "manage.py", "runserver", *flags, str(self.port)]
         environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        environ.pop("DJANGO_SETTINGS_MODULE", None)
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -230,7 +229,6 @@ def test_a_port_that_is_taken_is_explained(tmp_path: Path) -> None:
         (tmp_path / "manage.py").write_text(MANAGE.format(further=""))
         (tmp_path / "views.py").write_text(VIEWS)
         command = [sys.executable, "manage.py", "runserver", "--noreload", str(taken.getsockname()[1])]
-        environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-        run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1
     assert "Error: That port is already in use." in run.stderr

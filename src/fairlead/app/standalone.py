@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from fairlead.app.application import App
 from fairlead.errors import CloseCode, UsageError
 from fairlead.limits import Limits
+from fairlead.rooms.room import Rooms
 from fairlead.routing import Endpoint, Handler, Origins
 from fairlead.server import run as run_server
 from fairlead.server import serve as serve_server
@@ -85,10 +86,20 @@ def _say(addresses: Sequence[str]) -> None:
     print("listening:", *addresses, file=sys.stderr)
 
 
-def _options(app: ASGIApp, limits: Limits | None) -> dict[str, Any]:
-    if isinstance(app, App):
-        return {"limits": limits or app.limits, "flush": app.rooms.flush}
-    return {"limits": limits}
+def server_options(app: object) -> dict[str, Any]:
+    """What an application asks of its server: its ``limits``, and that its ``rooms`` are flushed before a drain."""
+    limits, rooms = getattr(app, "limits", None), getattr(app, "rooms", None)
+    asked: dict[str, Any] = {}
+    if isinstance(limits, Limits):
+        asked["limits"] = limits
+    if isinstance(rooms, Rooms):
+        asked["flush"] = rooms.flush
+    return asked
+
+
+def _options(app: object, limits: Limits | None) -> dict[str, Any]:
+    asked = server_options(app)
+    return asked if limits is None else {**asked, "limits": limits}
 
 
 def application(target: object, *, allowed_origins: Origins | None = None, limits: Limits | None = None) -> ASGIApp:

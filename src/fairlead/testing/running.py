@@ -14,8 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from fairlead.app.application import App
-from fairlead.app.standalone import application
+from fairlead.app.standalone import application, server_options
 from fairlead.gateway.app import Gateway
 from fairlead.handshake import Headers
 from fairlead.limits import Limits
@@ -268,10 +267,6 @@ async def _running(
 
 
 def _options(app: Any) -> dict[str, Any]:
-    """What an application of ours asks of its server."""
-    match app:
-        case App():
-            return {"limits": app.limits, "flush": app.rooms.flush}
-        case Gateway():
-            return {"limits": app.limits, "flush": app.node.flush, "draining": app.drain}
-    return {}
+    if isinstance(app, Gateway):
+        return {"limits": app.limits, "flush": app.node.flush, "draining": app.drain}
+    return server_options(app)
