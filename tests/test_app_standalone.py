@@ -244,3 +244,11 @@ def test_what_is_public_is_what_is_tested_here() -> None:
     import fairlead
 
     assert (fairlead.serve, fairlead.run, fairlead.Closed) == (serve, run, Closed)
+
+
+def test_a_wsgi_application_is_refused_with_what_to_do() -> None:
+    def pages(environ: object, start_response: object) -> list[bytes]:
+        return []
+
+    with pytest.raises(UsageError, match="--wsgi"):
+        application(pages)

@@ -18,8 +18,9 @@ from fairlead.brokers.memory import MemoryBroker
 from fairlead.errors import BrokerUnavailable, Closed, UsageError
 from fairlead.handshake import Request
 from fairlead.limits import Limits
+from fairlead.link import OVERHEAD, UNSENT
 from fairlead.rooms.room import Rooms
-from fairlead.sync import OVERHEAD, UNSENT, BlockingWebSocket, converse
+from fairlead.sync import BlockingWebSocket, converse
 from fairlead.testing import Client, Rejected, connect, running
 from fairlead.threads import NoThread, Threads
 from fairlead.transports.asgi import refuse

@@ -22,8 +22,9 @@ from websockets.exceptions import InvalidStatus
 from fairlead.app.application import App
 from fairlead.errors import Closed, UsageError
 from fairlead.limits import Limits
+from fairlead.link import Link
 from fairlead.server import raw
-from fairlead.sync import BlockingWebSocket, Link
+from fairlead.sync import BlockingWebSocket
 from fairlead.testing import Client, Rejected, connect, running
 from fairlead.wsgi import WSGI
 from fairlead.wsgi.sockets import RawSocket

@@ -20,6 +20,12 @@ PAGE = ROOT / "docs" / "django.md"
 
 BEFORE = """
 SECRET_KEY = "of this test alone"
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

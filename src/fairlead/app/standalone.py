@@ -115,10 +115,23 @@ def application(target: object, *, allowed_origins: Origins | None = None, limit
         return app
     if not callable(target) or isinstance(target, type):
         raise UsageError(f"{target!r} is neither an application nor a handler")
+    if _takes(target, 2) and not _takes(target, 3):
+        raise UsageError(
+            f"{type(target).__name__} is a WSGI application: run it with --wsgi, or wrap it in fairlead.wsgi.WSGI"
+        )
     if allowed_origins is not None:
         raise UsageError("allowed_origins is for a handler; an application has its own rule")
     called: ASGIApp = target
     return called
+
+
+def _takes(target: Callable[..., Any], count: int) -> bool:
+    """Whether it can be called with so many arguments: WSGI has two, ASGI three."""
+    try:
+        inspect.signature(target).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _handler(target: object) -> Handler | type[Endpoint] | None:

@@ -1,5 +1,5 @@
 // Both connections come back by themselves: stop the server and start it again, and watch.
-import { calls, socket } from "/fairlead.js";
+import { CallError, calls, socket } from "/fairlead.js";
 
 const element = (id) => document.getElementById(id);
 const server = calls("/ws/");
@@ -9,8 +9,9 @@ server.addEventListener("open", async () => {
   element("status").textContent = "Live";
   try {
     for await (const time of server.stream("clock")) element("clock").textContent = time;
-  } catch {
-    // The connection broke; the next one begins a new stream.
+  } catch (error) {
+    // The connection broke, and the next one begins a new stream; or the server says what went wrong.
+    if (error instanceof CallError) element("clock").textContent = error.message;
   }
 });
 server.addEventListener("closed", () => {
