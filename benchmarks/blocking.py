@@ -1,7 +1,7 @@
 """Blocking views under WSGI: server CPU per echo of 64 bytes, and memory per connection that waits, 500 of them.
 
-"fairlead" is a Flask view with ``environ["fairlead.websocket"]``. flask-sock has a thread for its view and another one
-that reads; it runs unmodified on our server, and on one worker of gunicorn with threads.
+"fairlead" is a Flask view with ``environ["fairlead.websocket"]``. flask-sock, which has a second thread for each
+connection, runs unmodified on our server and on one worker of gunicorn with threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _FLASK_SOCK = ("flask-sock", "simple-websocket", "Flask")
 PEER = "flask-sock on gunicorn"
 SYSTEMS = (
     System("fairlead", ("fairlead", "Flask"), functools.partial(script, "flask_site.py")),
-    System("flask-sock on fairlead", ("fairlead", *_FLASK_SOCK), functools.partial(script, "peers/with_flask_sock.py")),
+    System(
+        "fairlead with flask-sock", ("fairlead", *_FLASK_SOCK), functools.partial(script, "peers/with_flask_sock.py")
+    ),
     System(PEER, (*_FLASK_SOCK, "gunicorn"), gunicorn),
 )
 TARGETS = [Target("fairlead", 1.0, PEER)]

@@ -15,7 +15,20 @@ from pathlib import Path
 from harness import spread
 from plots import bars
 
-ORDER = ("fanout", "trigger", "echo", "calls", "handshake", "routes", "storm", "idle_memory", "compression", "mixed")
+ORDER = (
+    "fanout",
+    "trigger",
+    "echo",
+    "calls",
+    "blocking",
+    "django_views",
+    "handshake",
+    "routes",
+    "storm",
+    "idle_memory",
+    "compression",
+    "mixed",
+)
 """Of the files on the page."""
 
 

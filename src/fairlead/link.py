@@ -1,4 +1,4 @@
-"""Between the event loop and one thread: what comes in is put into the thread's hands, what goes out is taken from them.
+"""Between the event loop and one thread: what comes in is put into the thread's hands, what goes out taken from them.
 
 Either side is bounded, and neither ever polls.
 """

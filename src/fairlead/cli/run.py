@@ -92,8 +92,7 @@ def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | 
         if not place.is_project:
             options["allowed_origins"] = server.allowed_origins or None
     else:
-        loaded = wsgi = wsgi_application(place, settings, pools)
-        options["flush"] = wsgi.rooms.flush
+        loaded = wsgi_application(place, settings, pools)
     return serve(
         loaded if place.is_project else _behind(loaded, server.trusted_proxies),
         server.host,

@@ -94,4 +94,4 @@ def _error(closed: Closed) -> Closed:
 @cache
 def _both(kind: type[Exception]) -> type[Closed]:
     """What applications catch, and what ends a thread in good order where they do not."""
-    return type("WebSocketError", (Closed, kind), {})
+    return type(kind.__name__, (Closed, kind), {"__module__": kind.__module__})
