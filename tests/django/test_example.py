@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,6 +101,18 @@ def say(page: Page, text: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
+def types_until_seen(page: Page, seen: Callable[[], object]) -> None:
+    """Type until others see it: their sockets for that may open later than the page is live, and nothing is repeated."""
+    for _ in range(8):
+        page.get_by_label("Message").press_sequentially("a")
+        try:
+            seen()
+        except AssertionError:
+            continue
+        return
+    seen()
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_two_people_talk_see_each_other_typing_and_go_on_after_a_reload(tmp_path: Path, browser: Browser) -> None:
@@ -108,8 +120,7 @@ def test_two_people_talk_see_each_other_typing_and_go_on_after_a_reload(tmp_path
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
     with served(folder) as url:
         ada, grace = sign_up(browser, url, "ada"), sign_up(browser, url, "grace")
-        ada.get_by_label("Message").press_sequentially("ah")
-        expect(grace.get_by_text("ada is typing…")).to_be_visible()
+        types_until_seen(ada, lambda: expect(grace.get_by_text("ada is typing…")).to_be_visible(timeout=2_500))
         say(ada, "ahoy <b>there</b>")
         for page in (ada, grace):
             expect(page.get_by_role("log").get_by_text("ahoy <b>there</b>")).to_be_visible()

@@ -13,10 +13,14 @@ const shown = new Set(); // the ids of messages: on every connection the newest 
 // Talking.
 
 const talking = socket(talk);
+const others = socket(typing);
+for (const each of [talking, others]) {
+  each.addEventListener("connecting", () => say("Connecting…"));
+  each.addEventListener("open", () => talking.state === others.state && say("Live"));
+  each.addEventListener("closed", ({ detail }) => say(detail.final ? "Closed" : "Connection lost"));
+}
+
 talking.addEventListener("message", ({ data }) => show(JSON.parse(data)));
-talking.addEventListener("connecting", () => say("Connecting…"));
-talking.addEventListener("open", () => say("Live"));
-talking.addEventListener("closed", ({ detail }) => say(detail.final ? "Closed" : "Connection lost"));
 
 find("#compose").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -45,7 +49,6 @@ function say(words) {
 
 // Typing.
 
-const others = socket(typing);
 let told = 0;
 text.addEventListener("input", () => {
   if (Date.now() - told > 2_000 && others.send("typing")) told = Date.now();
