@@ -102,7 +102,7 @@ def say(page: Page, text: str) -> None:
 
 
 def types_until_seen(page: Page, seen: Callable[[], object]) -> None:
-    """Type until others see it: their sockets for that may open later than the page is live, and nothing is repeated."""
+    """Type until others see it: what nobody has heard is not repeated by itself."""
     for _ in range(8):
         page.get_by_label("Message").press_sequentially("a")
         try:
