@@ -13,7 +13,7 @@ from pathlib import Path
 import django
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tests.django.test_runserver import free_port
+from tests.django.test_runserver import free_port, hear_interrupts
 from tests.e2e.processes import exchange, until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_chat"
@@ -51,7 +51,9 @@ def served(folder: Path) -> Iterator[str]:
     subprocess.run([*manage, "migrate", "-v0"], cwd=folder, env=settings, check=True, timeout=120)
     with open(folder / "log", "wb") as log:
         command = [*manage, "runserver", str(port)]
-        process = subprocess.Popen(command, cwd=folder, env=settings, stdout=log, stderr=log, process_group=0)
+        process = subprocess.Popen(
+            command, cwd=folder, env=settings, stdout=log, stderr=log, process_group=0, preexec_fn=hear_interrupts
+        )
 
     def answers() -> bool:
         assert process.poll() is None, (folder / "log").read_text()

@@ -94,6 +94,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             process_group=0,
+            preexec_fn=hear_interrupts,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -156,6 +157,11 @@ class Project:
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def hear_interrupts() -> None:
+    """In the child: where the tests run in a shell's background they inherit that Control-C is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_port() -> int:
