@@ -27,10 +27,16 @@ Made from the docstrings by `make docs`. All of it is imported from `fairlead`; 
 """
 
 OWN_USE = {
-    *("App.running", "WebSocket.finish", "WebSocketRoute.rule", "WebSocketRoute.shape", "WebSocketRoute.within"),
+    *("App.running", "WebSocket.finish", "WebSocketRoute.shape", "WebSocketRoute.within"),
     *("BlockingWebSocket.abandon", "BlockingWebSocket.finish"),
-    *("CallSocket.abandon", "CallSocket.answered", "CallSocket.drained", "CallSocket.post", "CallSocket.put"),
-    *("Connection.flush_rooms", "Connection.leave_rooms", "Connection.member", "Connection.transport"),
+    *("CallSocket.abandon", "CallSocket.answered", "CallSocket.post", "CallSocket.put"),
+    *(
+        "Connection.flush_rooms",
+        "Connection.leave_rooms",
+        "Connection.member",
+        "Connection.outcome",
+        "Connection.transport",
+    ),
     *("Room.flush", "Room.left", "Rooms.do", "Rooms.flush", "Rooms.look", "Rooms.started", "Rooms.waiting"),
 }
 """Members that other modules of the package use, and applications do not."""

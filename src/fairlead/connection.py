@@ -135,6 +135,23 @@ class Connection:
                 for room in inside.values():
                     room.flush()
 
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    @property
+    def outcome(self) -> tuple[int, str] | None:
+        """Close code and reason, once the connection is over."""
+        raise NotImplementedError
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code once the connection is over. 1005: without one; 1006: lost (RFC 6455, 7.1.5)."""
+        return None if self.outcome is None else self.outcome[0]
+
+    @property
+    def close_reason(self) -> str:
+        """The reason given with the close code; ""."""
+        return "" if self.outcome is None else self.outcome[1]
+
     def leave_rooms(self, code: int | None) -> None:
         """The connection is over. From the event loop.
 

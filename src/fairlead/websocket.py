@@ -375,14 +375,8 @@ class WebSocket(Connection):
         return not self._transport.open
 
     @property
-    def close_code(self) -> int | None:
-        """The close code once the connection is over. 1005: without one; 1006: lost (RFC 6455, 7.1.5)."""
-        return None if self._inbox.outcome is None else self._inbox.outcome[0]
-
-    @property
-    def close_reason(self) -> str:
-        """The reason given with the close code; ""."""
-        return "" if self._inbox.outcome is None else self._inbox.outcome[1]
+    def outcome(self) -> tuple[int, str] | None:
+        return self._inbox.outcome
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 

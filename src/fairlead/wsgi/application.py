@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fairlead.brokers import Broker
-from fairlead.brokers.urls import from_url
 from fairlead.errors import BrokerUnavailable
 from fairlead.handshake import Request
 from fairlead.limits import Limits
@@ -57,7 +56,7 @@ class WSGI:
     ) -> None:
         self.app = app
         self.limits = limits or Limits()
-        self.rooms = Rooms(from_url(broker) if isinstance(broker, str) else broker, limits=self.limits)
+        self.rooms = Rooms(broker, limits=self.limits)
         if allowed_origins is None:
             allowed_origins = getattr(app, "fairlead_allowed_origins", None)
         self._origins = None if allowed_origins is None else normal_origins(allowed_origins)
