@@ -46,16 +46,19 @@ class _Expression(Convertor[str]):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A path, compiled."""
+    """A path, compiled.
+
+    Attributes:
+        regex: Matches it.
+        format: With ``{name}`` for each parameter.
+        converters: Of the parameters, in their order.
+        shape: Equal for two paths that match the same, whatever their parameters are called.
+    """
 
     regex: re.Pattern[str]
     format: str
     converters: Mapping[str, Convertor[Any]]
-
-    @property
-    def shape(self) -> str:
-        """Equal for two paths that match the same, whatever their parameters are called."""
-        return re.sub(r"\(\?P<\w+>", "(", self.regex.pattern)
+    shape: str
 
     def match(self, path: str) -> dict[str, Any] | None:
         """The converted parameters; None: the path is another one."""
@@ -85,8 +88,10 @@ def compile_path(path: str) -> Pattern:
         regex += re.escape(path[at:start]) + f"(?P<{name}>{converter.regex})"
         format += path[at:start] + f"{{{name}}}"
         at = end + 1
+    regex += re.escape(path[at:]) + r"\Z"
+    shape = re.sub(r"\(\?P<\w+>", "(", regex)
     try:
-        return Pattern(re.compile(regex + re.escape(path[at:]) + r"\Z"), format + path[at:], converters)
+        return Pattern(re.compile(regex), format + path[at:], converters, shape)
     except re.error as exc:
         raise UsageError(f"path {path!r}: {exc}") from None
 

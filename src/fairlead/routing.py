@@ -300,50 +300,14 @@ def _wanted(function: Handler, known: Collection[str], *, skip: int) -> tuple[st
     return taken
 
 
-# -- the router --------------------------------------------------------------------------------------------------------
+# -- routers -----------------------------------------------------------------------------------------------------------
 
 
-class Router(StarletteRouter):
-    """Sockets and HTTP by path.
+class Registry:
+    """The decorators with which an App and a Router take routes."""
 
-    Its Origin rule and its guards hold for every socket that goes through it, mounted applications included.
-
-    Args:
-        routes: Any of Starlette's and ours.
-        prefix: Stands before the path of everything that is registered here by decorator.
-        guards: Are asked before those of what is inside.
-        allowed_origins: Besides the same one; a route's own rule goes first.
-        unmatched: What becomes of a socket whose path no route has. "404": HTTP 404 before the 101. "close": it is let
-            in and closed with 4040.
-        options: Of Starlette's Router.
-
-    Raises:
-        UsageError: A guard, an origin, the prefix or two of the routes together cannot be used.
-    """
-
-    def __init__(
-        self,
-        routes: Sequence[BaseRoute] = (),
-        *,
-        prefix: str = "",
-        guards: Sequence[Guard] = (),
-        allowed_origins: Origins | None = None,
-        unmatched: Literal["404", "close"] = "404",
-        **options: Any,
-    ) -> None:
-        if unmatched not in ("404", "close"):
-            raise UsageError(f"unmatched is '404' or 'close', not {unmatched!r}")
-        super().__init__((), **options)
-        self.prefix = _prefix(prefix)
-        self.guards = tuple(_guard(each) for each in guards)
-        self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
-        self.unmatched = unmatched
-        self._index: Index[BaseRoute] = Index()
-        self._indexed: list[BaseRoute] = []
-        for route in routes:
-            self.add(route)
-
-    # -- registering -------------------------------------------------------------------------------------------------
+    prefix = ""
+    """Stands before the path of everything that is registered here."""
 
     def add(self, route: BaseRoute) -> None:
         """Add a route as it is.
@@ -351,10 +315,7 @@ class Router(StarletteRouter):
         Raises:
             UsageError: Another one is there that would always be found first.
         """
-        for other in self.routes:
-            if _same(route, other):
-                raise UsageError(f"{_title(route)} is there already: {_title(other)}")
-        self.routes.append(route)
+        raise NotImplementedError
 
     def websocket(
         self,
@@ -428,6 +389,55 @@ class Router(StarletteRouter):
     def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
         """Give everything under a path to another application."""
         self.add(Mount(self.prefix + path, app=app, name=name))
+
+
+class Router(Registry, StarletteRouter):
+    """Sockets and HTTP by path.
+
+    Its Origin rule and its guards hold for every socket that goes through it, mounted applications included.
+
+    Args:
+        routes: Any of Starlette's and ours.
+        prefix: Stands before the path of everything that is registered here by decorator.
+        guards: Are asked before those of what is inside.
+        allowed_origins: Besides the same one; a route's own rule goes first.
+        unmatched: What becomes of a socket whose path no route has. "404": HTTP 404 before the 101. "close": it is let
+            in and closed with 4040.
+        options: Of Starlette's Router.
+
+    Raises:
+        UsageError: A guard, an origin, the prefix or two of the routes together cannot be used.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute] = (),
+        *,
+        prefix: str = "",
+        guards: Sequence[Guard] = (),
+        allowed_origins: Origins | None = None,
+        unmatched: Literal["404", "close"] = "404",
+        **options: Any,
+    ) -> None:
+        if unmatched not in ("404", "close"):
+            raise UsageError(f"unmatched is '404' or 'close', not {unmatched!r}")
+        super().__init__((), **options)
+        self.prefix = _prefix(prefix)
+        self.guards = tuple(_guard(each) for each in guards)
+        self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
+        self.unmatched = unmatched
+        self._index: Index[BaseRoute] = Index()
+        self._indexed: list[BaseRoute] = []
+        for route in routes:
+            self.add(route)
+
+    # -- registering -------------------------------------------------------------------------------------------------
+
+    def add(self, route: BaseRoute) -> None:
+        for other in self.routes:
+            if _same(route, other):
+                raise UsageError(f"{_title(route)} is there already: {_title(other)}")
+        self.routes.append(route)
 
     # -- finding -----------------------------------------------------------------------------------------------------
 

@@ -13,13 +13,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from fairlead.brokers import Broker
 from fairlead.dialects.calls import Calls
 from fairlead.limits import Limits
 from fairlead.rooms.room import Room, RoomName, Rooms
-from fairlead.routing import ROOMS, Guard, Origins, Router
+from fairlead.routing import ROOMS, Guard, Origins, Registry, Router
 from fairlead.static import browser_client
 
 H = TypeVar("H", bound=Callable[..., Any])
@@ -28,7 +28,7 @@ AppLifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | 
 """Runs around the application: ``async with lifespan(app)``; what it yields is in every request's state."""
 
 
-class App(Starlette):
+class App(Registry, Starlette):
     """An application of sockets and HTTP routes.
 
     Its Origin rule and its guards hold for every socket that goes through it, mounted applications included.
@@ -117,30 +117,7 @@ class App(Starlette):
     # -- registering -------------------------------------------------------------------------------------------------
 
     def add(self, route: BaseRoute) -> None:
-        """Add a route as it is.
-
-        Raises:
-            UsageError: Another one is there that would always be found first.
-        """
         self.router.add(route)
-
-    def websocket(
-        self,
-        path: str,
-        *,
-        name: str | None = None,
-        guards: Sequence[Guard] = (),
-        allowed_origins: Origins | None = None,
-        subprotocols: Sequence[str] = (),
-    ) -> Callable[[H], H]:
-        """Decorate an ``async def`` handler or an Endpoint class; see WebSocketRoute.
-
-        Raises:
-            UsageError: As ``Router.websocket``.
-        """
-        return self.router.websocket(
-            path, name=name, guards=guards, allowed_origins=allowed_origins, subprotocols=subprotocols
-        )
 
     def call(self, name: str | None = None) -> Callable[[H], H]:
         """Decorate a function that clients may call by name; see Calls.
@@ -154,49 +131,13 @@ class App(Starlette):
             self.router.add(self._calls_route)
         return self.calls.call(name)
 
-    def route(self, path: str, *, methods: Sequence[str] = ("GET",), name: str | None = None) -> Callable[[H], H]:
-        """Decorate an HTTP endpoint: Starlette's request in, its response out."""
-        return self.router.route(path, methods=methods, name=name)
-
-    def get(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
-        """Decorate an endpoint for GET and HEAD."""
-        return self.router.get(path, name=name)
-
-    def post(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
-        """Decorate an endpoint for POST."""
-        return self.router.post(path, name=name)
-
-    def put(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
-        """Decorate an endpoint for PUT."""
-        return self.router.put(path, name=name)
-
-    def patch(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
-        """Decorate an endpoint for PATCH."""
-        return self.router.patch(path, name=name)
-
-    def delete(self, path: str, *, name: str | None = None) -> Callable[[H], H]:
-        """Decorate an endpoint for DELETE."""
-        return self.router.delete(path, name=name)
-
-    def include(self, router: Router, prefix: str = "") -> None:
-        """Take over everything that a router has now, under a prefix and behind its guards.
-
-        Raises:
-            UsageError: As ``Router.include``.
-        """
-        self.router.include(router, prefix)
-
-    def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
-        """Give everything under a path to another application."""
-        self.router.mount(path, app, name)
-
     def static(self, path: str, directory: str | os.PathLike[str], *, name: str | None = None) -> None:
         """Serve a directory's files, and nothing outside of it. Browsers ask each time whether one has changed.
 
         Raises:
             RuntimeError: There is no such directory.
         """
-        self.router.mount(path, _Files(directory=directory), name)
+        self.mount(path, _Files(directory=directory), name)
 
     # -- rooms -------------------------------------------------------------------------------------------------------
 
