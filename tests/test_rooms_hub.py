@@ -54,9 +54,9 @@ class CountingForm:
 class WritingTransport(RecordingTransport):
     """Asks for the wire bytes, as a transport that writes them does."""
 
-    def send(self, outgoing: Message | Burst) -> None:
-        super().send(outgoing)
+    def send(self, outgoing: Message | Burst) -> bool:
         outgoing.wire(self.form)
+        return super().send(outgoing)
 
 
 class CountingDialect(TailDialect):
@@ -366,7 +366,7 @@ class TestFailures:
 
     def test_a_transport_that_cannot_even_be_closed_harms_nobody(self, caplog: pytest.LogCaptureFixture) -> None:
         class Broken(RecordingTransport):
-            def send(self, outgoing: Message | Burst) -> None:
+            def send(self, outgoing: Message | Burst) -> bool:
                 raise RuntimeError("send")
 
             def close(self, code: int = 1000, reason: str = "") -> None:
@@ -400,8 +400,9 @@ class TestFailures:
         hub = Hub()
 
         class Leaving(RecordingTransport):
-            def send(self, outgoing: Message | Burst) -> None:
+            def send(self, outgoing: Message | Burst) -> bool:
                 hub.remove(leaving, LOBBY)
+                return True
 
         leaving = FakeMember(Leaving())
         others = [member() for _ in range(10)]
@@ -416,9 +417,10 @@ class TestFailures:
         hub = Hub()
 
         class Echo(RecordingTransport):
-            def send(self, outgoing: Message | Burst) -> None:
-                super().send(outgoing)
+            def send(self, outgoing: Message | Burst) -> bool:
+                taken = super().send(outgoing)
                 assert hub.publish(LOBBY, Publication(data=b"again")) == (len(self.sent) == 1)
+                return taken
 
         echo = FakeMember(Echo())
         hub.add(echo, LOBBY)

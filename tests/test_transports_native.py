@@ -95,7 +95,7 @@ class Receiver:
         self.transport: Transport | None = None
         self.messages: list[str | bytes] = []
         self.ends: list[tuple[int, str]] = []
-        self.on_message: Callable[[str | bytes], None] = lambda payload: None
+        self.on_message: Callable[[str | bytes], object] = lambda payload: None
 
     def connected(self, transport: Transport) -> None:
         self.transport = transport

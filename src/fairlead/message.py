@@ -54,7 +54,7 @@ PAYLOAD: Form = _PayloadForm()
 """Whole messages: whoever takes them makes the frames, or needs none."""
 
 
-class Message:
+class Message(msgspec.Struct, eq=False, gc=False):
     """One whole outgoing text or binary message.
 
     Args:
@@ -62,13 +62,10 @@ class Message:
         binary: True for a binary message.
     """
 
-    __slots__ = ("_form", "_wire", "binary", "payload")
-
-    def __init__(self, payload: bytes, *, binary: bool = False) -> None:
-        self.payload = payload
-        self.binary = binary
-        self._form: Form | None = None
-        self._wire = b""
+    payload: bytes
+    binary: bool = False
+    _form: Form | None = None
+    _wire: bytes = b""
 
     @property
     def messages(self) -> Sequence[Message]:

@@ -30,8 +30,8 @@ class RecordingReceiver:
     def __init__(self) -> None:
         self.transport: Transport
         self.log: list[str | bytes | tuple[int, str]] = []
-        self.on_connected: Callable[[], None] = lambda: None
-        self.on_message: Callable[[str | bytes], None] = lambda payload: None
+        self.on_connected: Callable[[], object] = lambda: None
+        self.on_message: Callable[[str | bytes], object] = lambda payload: None
         self.over = asyncio.Event()
 
     def connected(self, transport: Transport) -> None:
@@ -201,6 +201,17 @@ class TransportContract:
             async with asyncio.timeout(1):
                 await line.transport.drained()
             assert not line.transport.congested
+
+    async def test_send_says_whether_the_client_takes_more(self) -> None:
+        async with self.line(PATIENT) as line:
+            assert line.transport.send(Message(b"x"))
+            await line.congest()
+            assert not line.transport.send(Message(b"x"))
+            line.client.resume_reading()
+            await asyncio.wait_for(line.transport.drained(), 5)
+            assert line.transport.send(Message(b"x"))
+            line.transport.close()
+            assert not line.transport.send(Message(b"x"))
 
     async def test_drained_waits_while_the_client_is_congested_for_all_who_wait(self) -> None:
         async with self.line(PATIENT) as line:

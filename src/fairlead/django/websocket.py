@@ -121,7 +121,7 @@ class _ViewInbox(Inbox):
         self.transport = cast(Transport, _Undecided())
         self._on_wait = on_wait
 
-    def arrival(self) -> asyncio.Future[None]:
+    def arrival(self) -> asyncio.Future[str | bytes | None]:
         self._on_wait()
         return super().arrival()
 

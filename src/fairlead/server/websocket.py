@@ -278,12 +278,11 @@ class WebSocketProtocol(asyncio.Protocol):
             self._told = True
             return {"type": "websocket.connect"}
         try:
-            await self._inbox.filled()
+            payload = await self._inbox.next()
         except Closed as closed:
             # 1006 comes of no Close frame (RFC 6455, 7.1.5), so there is no reason either.
             reason = {} if closed.code == CloseCode.ABNORMAL else {"reason": closed.reason}
             return {"type": "websocket.disconnect", "code": closed.code, **reason}
-        payload = self._inbox.take()
         return {"type": "websocket.receive", "text" if isinstance(payload, str) else "bytes": payload}
 
     async def _send(self, event: Event) -> None:

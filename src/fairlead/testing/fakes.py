@@ -59,16 +59,17 @@ class RecordingTransport:
         """Every message's payload, in order."""
         return [message.payload for outgoing in self.sent for message in outgoing.messages]
 
-    def send(self, outgoing: Message | Burst) -> None:
+    def send(self, outgoing: Message | Burst) -> bool:
         if self.failure is not None:
             raise self.failure
         if not self.open:
-            return
+            return False
         if self._capacity is not None and len(self.payloads) + len(outgoing.messages) > self._capacity:
             self.outbox_full = True
             self.close(CloseCode.TRY_AGAIN_LATER, "outbox full")
         else:
             self.sent.append(outgoing)
+        return self.open
 
     async def drained(self) -> None:
         if self.code is not None:

@@ -151,10 +151,9 @@ class MemoryPeer:
             self._told = True
             return {"type": "websocket.connect"}
         try:
-            await self._inbox.filled()
+            payload = await self._inbox.next()
         except Closed as closed:
             return {"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason}
-        payload = self._inbox.take()
         return {"type": "websocket.receive", "text" if isinstance(payload, str) else "bytes": payload}
 
     async def _send(self, event: Event) -> None:

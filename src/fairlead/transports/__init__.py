@@ -20,11 +20,14 @@ class Transport(Protocol):
         """False from the moment either side began to close."""
         ...
 
-    def send(self, outgoing: Message | Burst) -> None:
+    def send(self, outgoing: Message | Burst) -> bool:
         """Queue for the client, in order.
 
         A client whose outbox would pass ``outbox_limit`` bytes is closed with 1013 (it may reconnect) and what waits
         for it is dropped. On a connection that is closing nothing happens.
+
+        Returns:
+            True while the client takes more at once: it is open and not congested. False: await ``drained()``.
         """
         ...
 

@@ -173,9 +173,9 @@ class AsgiTransport:
     def congested(self) -> bool:
         return not self._drained.is_set()
 
-    def send(self, outgoing: Message | Burst) -> None:
+    def send(self, outgoing: Message | Burst) -> bool:
         if not self.open:
-            return
+            return False
         for message in outgoing.messages:
             self._outbox.append(message)
             self._queued += len(message.payload) + OVERHEAD
@@ -186,6 +186,7 @@ class AsgiTransport:
             self.close(CloseCode.TRY_AGAIN_LATER, "outbox full")
         elif self._queued > self._limits.outbox_low:
             self._drained.clear()
+        return self.open and self._drained.is_set()
 
     async def drained(self) -> None:
         if self.open:

@@ -89,9 +89,9 @@ class MemoryTransport:
     def congested(self) -> bool:
         return self.open and not self._relieved.is_set()
 
-    def send(self, outgoing: Message | Burst) -> None:
+    def send(self, outgoing: Message | Burst) -> bool:
         if not self.open:
-            return
+            return False
         for message in outgoing.messages:
             self._outbox.append(message)
             self._queued += len(message.payload)
@@ -103,6 +103,7 @@ class MemoryTransport:
             self.close(CloseCode.TRY_AGAIN_LATER, "outbox full")
         elif self._queued > self._high:
             self._relieved.clear()
+        return self.open and self._relieved.is_set()
 
     async def drained(self) -> None:
         if self.open:
