@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"rooms.node", "rooms.room"},
     {"connection", "threads"},
     {"websocket"},
-    {"paths", "handling", "link", "server", "static"},
+    {"paths", "guards", "handling", "link", "server", "static"},
     {"routing"},
     {"dialects.*", "sync", "publisher"},
     {"gateway", "app", "wsgi", "django"},

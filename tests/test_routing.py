@@ -23,10 +23,11 @@ from starlette.routing import WebSocketRoute as StarletteWebSocketRoute
 from starlette.websockets import WebSocket as StarletteWebSocket
 
 from fairlead.errors import Closed, UsageError
+from fairlead.guards import Guard
 from fairlead.handshake import Reject, Request
 from fairlead.limits import Limits
 from fairlead.rooms.room import Rooms
-from fairlead.routing import ROOMS, Endpoint, Guard, Router, WebSocketRoute
+from fairlead.routing import ROOMS, Endpoint, Router, WebSocketRoute
 from fairlead.testing import Refusal, connect, rejects
 from fairlead.transports.asgi import EXTENSION
 from fairlead.websocket import WebSocket

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from copy import copy
 from typing import Any, Literal, TypeVar
 
 from starlette._utils import get_route_path
 from starlette.datastructures import URLPath
-from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Match, Mount, NoMatchFound, Route, replace_params
 from starlette.routing import Router as StarletteRouter
@@ -23,24 +21,18 @@ from starlette.routing import compile_path as compile_http_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fairlead.errors import CloseCode, UsageError
+from fairlead.guards import Guard, Origins, checked_guards, judge, normal_origins
 from fairlead.handling import handle
-from fairlead.handshake import Reject, Request, normal_origin, origin_fault
+from fairlead.handshake import Reject, Request
 from fairlead.limits import Limits
+from fairlead.loops import is_coroutine_function
 from fairlead.paths import Index, compile_path
 from fairlead.rooms.room import Rooms
 from fairlead.transports.asgi import accept, refuse
 from fairlead.websocket import WebSocket
 
-logger = logging.getLogger(__name__)
-
-Guard = Callable[[Request], Awaitable[Reject | None]]
-"""Looks at the request before the 101: returns None to let it pass, raises or returns Reject to refuse it."""
-
 Handler = Callable[..., Awaitable[None]]
 """``async def handler(ws)`` with, by their names, any of the path's parameters."""
-
-Origins = Collection[str] | Literal["*"]
-"""Origins allowed besides the same one, such as ``["https://app.example.org"]``; "*" turns the check off."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -98,7 +90,7 @@ class WebSocketRoute(BaseRoute):
         self.limits = limits or Limits()
         self.endpoint = endpoint
         self.name = name or getattr(endpoint, "__name__", type(endpoint).__name__)
-        self.guards = tuple(_guard(each) for each in guards)
+        self.guards = checked_guards(guards)
         self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
         self.subprotocols = tuple(subprotocols)
         self._pattern = compile_path(path)
@@ -185,73 +177,13 @@ class WebSocketRoute(BaseRoute):
         return handler(ws, **{name: params[name] for name in self._wanted})
 
 
-async def judge(request: Request, send: Send, guards: Iterable[Guard], origins: frozenset[str] | None) -> bool:
-    """Check the Origin and ask the guards; True if all let the request pass.
-
-    A refusal has been sent when this returns False.
-
-    Args:
-        origins: Allowed besides the same one, as from ``normal_origins``. None: no rule of its own; the same origin may
-            connect, or whoever a rule further out has let pass.
-    """
-    scope = request.scope
-    try:
-        if origins is not None or not request.origin_checked:
-            _check_origin(request, origins or frozenset())
-        for guard in guards:
-            refusal = await guard(request)
-            if refusal is not None:
-                raise refusal
-    except Reject as refusal:
-        await refuse(scope, send, refusal.status, refusal.body, headers=refusal.headers)
-    except HTTPException as exc:
-        extra = [(name.lower().encode(), value.encode()) for name, value in (exc.headers or {}).items()]
-        await refuse(scope, send, exc.status_code, f"{exc.detail}\n".encode(), headers=extra)
-    except Exception:
-        logger.exception("a guard of %r failed", request.path)
-        await refuse(scope, send, 500, b"internal server error\n")
-    else:
-        return True
-    return False
-
-
-def _check_origin(request: Request, origins: frozenset[str]) -> None:
-    if "*" not in origins and (fault := origin_fault(request, allowed=origins)) is not None:
-        logger.warning("%r refused, HTTP 403: %s", request.path, fault)
-        raise Reject(403, "origin not allowed\n")
-    request.origin_checked = True
-
-
 async def _upgrade_required(scope: Scope, receive: Receive, send: Send) -> None:
     """RFC 9110, 15.5.22. HTTP/2 has no Upgrade header (RFC 9113, 8.2.2)."""
     headers = {} if scope.get("http_version") == "2" else {"upgrade": "websocket", "connection": "upgrade"}
     await PlainTextResponse("this is a WebSocket endpoint\n", 426, headers=headers)(scope, receive, send)
 
 
-def normal_origins(allowed: Origins) -> frozenset[str]:
-    """The origins as ``normal_origin`` writes them; "*" stays.
-
-    Raises:
-        UsageError: One is not an origin.
-    """
-    if isinstance(allowed, str) and allowed != "*":
-        raise UsageError(f"allowed_origins is a list of origins or '*', not {allowed!r}")
-    normal = set()
-    for each in allowed:
-        origin = "*" if each == "*" else normal_origin(each)
-        if origin is None:
-            raise UsageError(f"{each!r} is not an origin, such as https://app.example.org")
-        normal.add(origin)
-    return frozenset(normal)
-
-
 # -- what may be registered --------------------------------------------------------------------------------------------
-
-
-def _guard(guard: Guard) -> Guard:
-    if not _is_coroutine_function(guard):
-        raise UsageError(f"guard {_name(guard)} must be an async def: it runs in the event loop")
-    return guard
 
 
 def _endpoint(endpoint: Handler | type[Endpoint]) -> Handler:
@@ -267,16 +199,11 @@ def _endpoint(endpoint: Handler | type[Endpoint]) -> Handler:
     elif endpoint.handle is Endpoint.handle:
         raise UsageError(f"{endpoint.__name__} has no handle(self, ws)")
     else:
-        _guard(endpoint.authorize)  # type: ignore[arg-type]  # unbound: the instance comes first
+        checked_guards((endpoint.authorize,))  # type: ignore[arg-type]  # unbound: the instance comes first
         function = endpoint.handle
-    if not _is_coroutine_function(function):
+    if not is_coroutine_function(function):
         raise UsageError(f"handler {_name(endpoint)} must be an async def: a plain one would block the event loop")
     return function
-
-
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
-    called = getattr(type(function), "__call__", None)  # noqa: B004  # of an object that can be called
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 def _name(function: object) -> str:
@@ -423,7 +350,7 @@ class Router(Registry, StarletteRouter):
             raise UsageError(f"unmatched is '404' or 'close', not {unmatched!r}")
         super().__init__((), **options)
         self.prefix = _prefix(prefix)
-        self.guards = tuple(_guard(each) for each in guards)
+        self.guards = checked_guards(guards)
         self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
         self.unmatched = unmatched
         self._index: Index[BaseRoute] = Index()

@@ -12,8 +12,8 @@ from pyramid.httpexceptions import HTTPGone
 from pyramid.request import Request
 from pyramid.response import Response
 
+from fairlead.guards import Origins
 from fairlead.pyramid import WebSocketAwareResource, WebSocketView
-from fairlead.routing import Origins
 from fairlead.sync import BlockingWebSocket
 from fairlead.testing import running
 from fairlead.websocket import WebSocket

@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from fairlead.brokers import Broker
 from fairlead.dialects.calls import Calls
+from fairlead.guards import Guard, Origins
 from fairlead.limits import Limits
 from fairlead.rooms.room import Room, RoomName, Rooms
-from fairlead.routing import ROOMS, Guard, Origins, Registry, Router
+from fairlead.routing import ROOMS, Registry, Router
 from fairlead.static import browser_client
 
 H = TypeVar("H", bound=Callable[..., Any])

@@ -11,9 +11,10 @@ from starlette.types import ASGIApp
 
 from fairlead.app.application import App
 from fairlead.errors import CloseCode, UsageError
+from fairlead.guards import Origins
 from fairlead.limits import Limits
 from fairlead.rooms.room import Rooms
-from fairlead.routing import Endpoint, Handler, Origins
+from fairlead.routing import Endpoint, Handler
 from fairlead.server import run as run_server
 from fairlead.server import serve as serve_server
 from fairlead.websocket import WebSocket

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute, Mount
 
     from fairlead.app.application import App
-    from fairlead.routing import Guard, WebSocketRoute
+    from fairlead.guards import Guard
+    from fairlead.routing import WebSocketRoute
 
 
 class Row(NamedTuple):

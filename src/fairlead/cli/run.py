@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from inspect import iscoroutinefunction
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,12 +110,13 @@ def wsgi_application(place: Target, settings: ProjectSettings, pools: Mapping[st
     Raises:
         UsageError: It cannot be imported or is not there, or it is no application.
     """
+    from fairlead.loops import is_coroutine_function
     from fairlead.wsgi import WSGI
 
     app = place.load()
     if not callable(app):
         raise UsageError(f"{place} is no WSGI application, but {type(app).__name__}")
-    if iscoroutinefunction(app) or iscoroutinefunction(type(app).__call__):
+    if is_coroutine_function(app):
         raise UsageError(f"{place} is an ASGI application: leave out --wsgi")
     return WSGI(
         app,

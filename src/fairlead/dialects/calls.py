@@ -31,8 +31,9 @@ from fairlead.dialects.jsonrpc import JSONRPC
 from fairlead.dialects.signatures import Signature
 from fairlead.dialects.textcalls import TEXT
 from fairlead.errors import Closed, UsageError
+from fairlead.guards import Guard, Origins
 from fairlead.limits import Limits
-from fairlead.routing import ROOMS, Guard, Origins, WebSocketRoute
+from fairlead.routing import ROOMS, WebSocketRoute
 from fairlead.websocket import WebSocket
 
 __all__ = ["JSONRPC", "TEXT", "CallError", "CallSocket", "Calls", "ErrorCode"]

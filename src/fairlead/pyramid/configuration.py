@@ -9,11 +9,11 @@ from pyramid.events import ApplicationCreated
 from pyramid.exceptions import ConfigurationError, PredicateMismatch
 
 from fairlead.errors import UsageError
+from fairlead.guards import Origins, normal_origins
 from fairlead.handshake import Reject
 from fairlead.pyramid.predicates import ROOMS, SOCKET, MissedPredicate, WebSocketPredicate
 from fairlead.pyramid.views import WebSocketView, configured_origins, conversation, refusal, take_websocket
 from fairlead.rooms.room import Room, RoomName, Rooms
-from fairlead.routing import Origins, normal_origins
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from pyramid.request import Request
 
+from fairlead.guards import Origins, normal_origins
 from fairlead.handshake import RawHeaders, Reject, origin_fault
 from fairlead.handshake import Request as Handshake
-from fairlead.routing import Origins, normal_origins
 from fairlead.wire.opening import Refusal, judge
 
 if TYPE_CHECKING:

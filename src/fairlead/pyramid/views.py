@@ -13,11 +13,11 @@ from pyramid.response import Response
 from pyramid.settings import aslist
 
 from fairlead.errors import CloseCode, Closed
+from fairlead.guards import Origins
 from fairlead.handshake import Reject
 from fairlead.pyramid.asynchronous import Successor
 from fairlead.pyramid.handshake import HandShakeFailed, check_origin, websocket_handshake
 from fairlead.pyramid.predicates import ROOMS, SOCKET
-from fairlead.routing import Origins
 from fairlead.sync import BlockingWebSocket
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ from typing import Any
 
 from fairlead.brokers import Broker
 from fairlead.errors import BrokerUnavailable
+from fairlead.guards import Origins, judge, normal_origins
 from fairlead.handshake import Request
 from fairlead.limits import Limits
 from fairlead.rooms.room import Rooms
-from fairlead.routing import REQUEST, ROOMS, Origins, judge, normal_origins
+from fairlead.routing import REQUEST, ROOMS
 from fairlead.threads import THREADS, Pool, Threads
 from fairlead.transports.asgi import Receive, Scope, Send
 from fairlead.wsgi.answer import WSGIApp
