@@ -27,7 +27,7 @@ Made from the docstrings by `make docs`. All of it is imported from `fairlead`; 
 """
 
 OWN_USE = {
-    *("App.running", "WebSocket.finish", "WebSocketRoute.shape", "WebSocketRoute.within"),
+    *("App.running", "WebSocket.finish", "WebSocketRoute.within"),
     *("BlockingWebSocket.abandon", "BlockingWebSocket.finish"),
     *("CallSocket.abandon", "CallSocket.answered", "CallSocket.post", "CallSocket.put"),
     *(

@@ -287,16 +287,32 @@ class View(HTTPEndpoint): ...
 @pytest.mark.parametrize(
     ("one", "other", "fault"),
     [
-        ("Route('/x', f)", "Route('/x', f)", "GET /x is there already, in apps/a/routes.py"),
-        ("Route('/x/{id}', f)", "Route('/x/{name}', f)", "GET /x/{name} is there already, in apps/a/routes.py"),
-        ("Route('/x', f, methods=['POST'])", "Route('/x', View)", "POST /x is there already, in apps/a/routes.py"),
-        ("Route('/x', View)", "Route('/x', View)", "DELETE /x is there already, in apps/a/routes.py"),
+        ("Route('/x', f)", "Route('/x', f)", "GET /x (apps.b.routes.f) is there already: /x (apps.a.routes.f)"),
+        (
+            "Route('/x/{id}', f)",
+            "Route('/x/{name}', f)",
+            "GET /x/{name} (apps.b.routes.f) is there already: /x/{id} (apps.a.routes.f)",
+        ),
+        (
+            "Route('/x', f, methods=['POST'])",
+            "Route('/x', View)",
+            "POST /x (apps.b.routes.View) is there already: /x (apps.a.routes.f)",
+        ),
+        (
+            "Route('/x', View)",
+            "Route('/x', View)",
+            "DELETE /x (apps.b.routes.View) is there already: /x (apps.a.routes.View)",
+        ),
         (
             "WebSocketRoute('/x/{id:int}', f)",
             "WebSocketRoute('/x/{n:int}', f)",
-            "socket /x/{n:int} is there already, in apps/a/routes.py",
+            "socket /x/{n:int} (apps.b.routes.f) is there already: /x/{id:int} (apps.a.routes.f)",
         ),
-        ("Route('/y', f)", "Route('/fairlead.js', f)", "GET /fairlead.js is there already, in fairlead itself"),
+        (
+            "Route('/y', f)",
+            "Route('/fairlead.js', f)",
+            "GET /fairlead.js (apps.b.routes.f) is there already: /fairlead.js (fairlead.app.application._client)",
+        ),
     ],
 )
 def test_the_same_path_in_two_apps_names_both(make: Make, one: str, other: str, fault: str) -> None:
@@ -354,7 +370,7 @@ def test_prefixes_keep_equal_paths_apart(make: Make) -> None:
         ("async def f(): ...\ncalls = {'rpc.f': f}", "apps.hello.routes.f cannot be called 'rpc.f'"),
         (
             "from fairlead import WebSocketRoute\ndef f(ws): ...\nsockets = [WebSocketRoute('/', f)]",
-            "handler f must be an async def: a plain one would block the event loop",
+            "handler apps.hello.routes.f must be an async def: a plain one would block the event loop",
         ),
         ("raise SystemExit(0)", "cannot import apps.hello.routes: SystemExit: 0 (apps/hello/routes.py, line 1)"),
         ("import nothing_such", "cannot import apps.hello.routes: ModuleNotFoundError: No module named 'nothing_such'"),

@@ -262,7 +262,7 @@ def test_check_tells_every_fault_of_a_project_in_a_line_of_its_own(run: Run, dem
         1,
         "",
         "fairlead: apps: there is no apps/none/routes.py\n"
-        "fairlead: apps/hello/routes.py: GET / is there already, in apps/a/routes.py\n"
+        "fairlead: apps/hello/routes.py: GET / (apps.hello.views.home) is there already: / (apps.hello.views.home)\n"
         "fairlead: apps/hello/routes.py: two functions are called 'add': apps.hello.views.add and "
         "apps.hello.views.add\n"
         "fairlead: apps/hello/routes.py: two functions are called 'clock': apps.hello.views.clock and "

@@ -14,7 +14,7 @@ ROOT = Path(fairlead.__file__).parent
 
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"limits", "message"},
+    {"callables", "limits", "message"},
     {"wire", "handshake", "settings", "wheel", "rooms", "rooms.names"},
     {"transports", "brokers", "dialects"},
     {"rooms.hub"},

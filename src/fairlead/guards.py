@@ -8,9 +8,9 @@ from typing import Literal
 
 from starlette.exceptions import HTTPException
 
+from fairlead.callables import is_coroutine_function, title
 from fairlead.errors import UsageError
 from fairlead.handshake import Reject, Request, normal_origin, origin_fault
-from fairlead.loops import is_coroutine_function
 from fairlead.transports.asgi import Send, refuse
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,5 @@ def checked_guards(guards: Iterable[Guard]) -> tuple[Guard, ...]:
     guards = tuple(guards)
     for guard in guards:
         if not is_coroutine_function(guard):
-            name = getattr(guard, "__qualname__", repr(guard))
-            raise UsageError(f"guard {name} must be an async def: it runs in the event loop")
+            raise UsageError(f"guard {title(guard)} must be an async def: it runs in the event loop")
     return guards

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -21,12 +20,6 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Whether calling this gives a coroutine: an ``async def``, or an object whose ``__call__`` is one."""
-    called = getattr(type(function), "__call__", None)  # noqa: B004  # of an object that can be called
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
 
 
 class Done(Awaitable[T]):

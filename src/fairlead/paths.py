@@ -89,11 +89,15 @@ def compile_path(path: str) -> Pattern:
         format += path[at:start] + f"{{{name}}}"
         at = end + 1
     regex += re.escape(path[at:]) + r"\Z"
-    shape = re.sub(r"\(\?P<\w+>", "(", regex)
     try:
-        return Pattern(re.compile(regex), format + path[at:], converters, shape)
+        return Pattern(re.compile(regex), format + path[at:], converters, shape_of(regex))
     except re.error as exc:
         raise UsageError(f"path {path!r}: {exc}") from None
+
+
+def shape_of(regex: str) -> str:
+    """A path's expression without the parameters' names; Starlette's have them written alike."""
+    return re.sub(r"\(\?P<\w+>", "(", regex)
 
 
 def _parameters(path: str) -> Iterator[tuple[int, int]]:

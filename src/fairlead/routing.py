@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from copy import copy
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from starlette._utils import get_route_path
 from starlette.datastructures import URLPath
@@ -20,19 +20,22 @@ from starlette.routing import Router as StarletteRouter
 from starlette.routing import compile_path as compile_http_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fairlead.callables import is_coroutine_function, title
 from fairlead.errors import CloseCode, UsageError
 from fairlead.guards import Guard, Origins, checked_guards, judge, normal_origins
 from fairlead.handling import handle
 from fairlead.handshake import Reject, Request
 from fairlead.limits import Limits
-from fairlead.loops import is_coroutine_function
-from fairlead.paths import Index, compile_path
+from fairlead.paths import Index, compile_path, shape_of
 from fairlead.rooms.room import Rooms
 from fairlead.transports.asgi import accept, refuse
 from fairlead.websocket import WebSocket
 
 Handler = Callable[..., Awaitable[None]]
 """``async def handler(ws)`` with, by their names, any of the path's parameters."""
+
+_METHODS: Final = ("DELETE", "GET", "OPTIONS", "PATCH", "POST", "PUT")
+"""Of a page whose endpoint is a class, which finds its methods itself."""
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -110,11 +113,6 @@ class WebSocketRoute(BaseRoute):
         if self.allowed_origins is None:
             inner.allowed_origins = allowed_origins
         return inner
-
-    @property
-    def shape(self) -> str:
-        """Equal for two routes of which only the first can ever be reached."""
-        return self._pattern.shape
 
     # -- Starlette's side --------------------------------------------------------------------------------------------
 
@@ -202,12 +200,8 @@ def _endpoint(endpoint: Handler | type[Endpoint]) -> Handler:
         checked_guards((endpoint.authorize,))  # type: ignore[arg-type]  # unbound: the instance comes first
         function = endpoint.handle
     if not is_coroutine_function(function):
-        raise UsageError(f"handler {_name(endpoint)} must be an async def: a plain one would block the event loop")
+        raise UsageError(f"handler {title(endpoint)} must be an async def: a plain one would block the event loop")
     return function
-
-
-def _name(function: object) -> str:
-    return getattr(function, "__qualname__", repr(function))
 
 
 def _wanted(function: Handler, known: Collection[str], *, skip: int) -> tuple[str, ...]:
@@ -223,7 +217,7 @@ def _wanted(function: Handler, known: Collection[str], *, skip: int) -> tuple[st
     try:
         signature.bind(*[None] * skip, **dict.fromkeys(taken))
     except TypeError as exc:
-        raise UsageError(f"handler {_name(function)} takes the connection and the path's parameters: {exc}") from None
+        raise UsageError(f"handler {title(function)} takes the connection and the path's parameters: {exc}") from None
     return taken
 
 
@@ -353,18 +347,19 @@ class Router(Registry, StarletteRouter):
         self.guards = checked_guards(guards)
         self.allowed_origins = None if allowed_origins is None else normal_origins(allowed_origins)
         self.unmatched = unmatched
-        self._index: Index[BaseRoute] = Index()
-        self._indexed: list[BaseRoute] = []
+        self._read([])
         for route in routes:
             self.add(route)
 
     # -- registering -------------------------------------------------------------------------------------------------
 
     def add(self, route: BaseRoute) -> None:
-        for other in self.routes:
-            if _same(route, other):
-                raise UsageError(f"{_title(route)} is there already: {_title(other)}")
+        self._follow()
+        for key in _keys(route):
+            if (other := self._taken.get(key)) is not None:
+                raise UsageError(f"{key[0]} {_title(route)} is there already: {_title(other)}")
         self.routes.append(route)
+        self._note(route)
 
     # -- finding -----------------------------------------------------------------------------------------------------
 
@@ -386,8 +381,7 @@ class Router(Registry, StarletteRouter):
             await route.handle(scope, receive, send)
 
     def _find(self, scope: Scope) -> BaseRoute | None:
-        if self._indexed != self.routes:
-            self._build()
+        self._follow()
         for route in self._index.candidates(get_route_path(scope)):
             match, child = route.matches(scope)
             if match is Match.FULL:
@@ -396,14 +390,26 @@ class Router(Registry, StarletteRouter):
                 return route
         return None
 
-    def _build(self) -> None:
-        """Index the routes again: whoever likes changes the list."""
-        self._index, self._indexed = Index(), list(self.routes)
-        for route in self.routes:
-            if isinstance(route, WebSocketRoute):
-                self._index.add(route.path, route)
-            elif not isinstance(route, Route):
-                self._index.add("/{anything}", route)
+    def _follow(self) -> None:
+        """Read the routes again if they are others: whoever likes changes the list."""
+        if self._noted != self.routes:
+            self._read(self.routes)
+
+    def _read(self, routes: Iterable[BaseRoute]) -> None:
+        self._noted: list[BaseRoute] = []
+        self._taken: dict[tuple[str, str], BaseRoute] = {}
+        self._index: Index[BaseRoute] = Index()
+        for route in routes:
+            self._note(route)
+
+    def _note(self, route: BaseRoute) -> None:
+        self._noted.append(route)
+        for key in _keys(route):
+            self._taken.setdefault(key, route)
+        if isinstance(route, WebSocketRoute):
+            self._index.add(route.path, route)
+        elif not isinstance(route, Route):
+            self._index.add("/{anything}", route)
 
     async def _unmatched(self, receive: Receive, send: Send, scope: Scope) -> None:
         await receive()
@@ -423,7 +429,7 @@ def _within(route: BaseRoute, prefix: str, guards: Sequence[Guard], origins: fro
             return _moved(route, prefix, "")
         case Mount() if not guards and origins is None:
             return _moved(route, prefix, "/{path:path}")
-    raise UsageError(f"{_title(route)} cannot be included: mount the router instead, as an application")
+    raise UsageError(f"route {_title(route)} cannot be included: mount the router instead, as an application")
 
 
 def _moved(route: Route | Mount, prefix: str, rest: str) -> BaseRoute:
@@ -440,18 +446,20 @@ def _prefix(prefix: str) -> str:
     return prefix
 
 
-def _same(one: BaseRoute, other: BaseRoute) -> bool:
-    """Whether the later of the two would never be found."""
-    match one, other:
-        case WebSocketRoute(), WebSocketRoute():
-            return one.shape == other.shape
-        case Route(), Route():
-            if not one.methods or not other.methods:  # every one of them
-                return one.path == other.path
-            return one.path == other.path and bool(one.methods & other.methods - {"HEAD"})
-    return False
+def _keys(route: BaseRoute) -> list[tuple[str, str]]:
+    """What a route answers to: "socket" or a method, and the shape of its path.
+
+    Of two routes with one in common the later is never found there. HEAD does not count: it comes along with GET.
+    """
+    match route:
+        case WebSocketRoute():
+            return [("socket", route._pattern.shape)]
+        case Route():
+            shape = shape_of(route.path_regex.pattern)
+            return [(method, shape) for method in sorted(route.methods or _METHODS) if method != "HEAD"]
+    return []
 
 
 def _title(route: BaseRoute) -> str:
-    kind = "socket" if isinstance(route, WebSocketRoute) else "route"
-    return f"{kind} {getattr(route, 'path', route)!r} ({getattr(route, 'name', None) or type(route).__name__})"
+    target = getattr(route, "endpoint", None) or getattr(route, "app", route)
+    return f"{getattr(route, 'path', route)} ({title(target)})"

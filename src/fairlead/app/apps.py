@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from starlette.routing import BaseRoute, Route
 
@@ -16,8 +16,6 @@ from fairlead.paths import compile_path
 from fairlead.routing import Router, WebSocketRoute
 
 Function = Callable[..., Any]
-
-_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,6 @@ class Assembly:
         self.faults: list[str] = []
         self._root = root
         self._app = app
-        self._paths = {key: "fairlead itself" for route in app.router.routes for key in _keys("", route)}
         self._add_static("common", root / "common" / "static")
 
     def add(self, app: str) -> None:
@@ -93,7 +90,7 @@ class Assembly:
             return
         for route in (*declared.routes, *declared.sockets):
             try:
-                self._add_route(where, declared.prefix, route)
+                self._add_route(declared.prefix, route)
             except UsageError as exc:
                 self.faults.append(f"{where}: {exc}")
         for name, function in declared.calls.items():
@@ -103,31 +100,16 @@ class Assembly:
         if directory.is_dir():
             self._app.static(f"/static/{name}", directory, name=f"{name}-static")
 
-    def _add_route(self, where: str, prefix: str, route: BaseRoute) -> None:
-        keys = _keys(prefix, route)
-        for key in keys:
-            if key in self._paths:
-                path = prefix + getattr(route, "path", "")
-                self.faults.append(f"{where}: {key[0]} {path} is there already, in {self._paths[key]}")
-                return
+    def _add_route(self, prefix: str, route: BaseRoute) -> None:
+        if isinstance(route, Route):
+            compile_path(prefix + route.path)  # Starlette would take half a parameter for text
         if prefix:
             self._app.include(Router([route]), prefix)
         else:
             self._app.router.add(route)
-        self._paths |= dict.fromkeys(keys, where)
 
     def _add_call(self, where: str, name: str, function: Function) -> None:
         try:
             self._app.call(name)(function)
         except UsageError as exc:
             self.faults.append(f"{where}: {exc}")
-
-
-def _keys(prefix: str, route: BaseRoute) -> Sequence[tuple[str, str]]:
-    """What a route answers to: kind or method, and path; two routes with one in common hide each other."""
-    if isinstance(route, WebSocketRoute):
-        return [("socket", compile_path(prefix + route.path).shape)]
-    if isinstance(route, Route):
-        shape = compile_path(prefix + route.path).shape
-        return [(method, shape) for method in sorted(route.methods or _METHODS) if method != "HEAD"]
-    return []

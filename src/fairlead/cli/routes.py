@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from fairlead.callables import title
 from fairlead.cli.target import Target
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def rows(app: App) -> Iterator[Row]:
     """Everything that an App answers to: its routes in their order, then its calls by name."""
     yield from _routes(app.router.routes, "", app.router.guards)
     for name, function in app.calls.functions().items():
-        yield Row("call", name, "", _name(function))
+        yield Row("call", name, "", title(function))
 
 
 def _routes(routes: Sequence[BaseRoute], prefix: str, guards: Sequence[Guard]) -> Iterator[Row]:
@@ -70,11 +70,11 @@ def _routes(routes: Sequence[BaseRoute], prefix: str, guards: Sequence[Guard]) -
                 yield _socket(route, prefix, guards)
             case Route():
                 methods = " ".join(sorted(route.methods)) if route.methods else "any"
-                yield Row("http", prefix + route.path, methods, _name(route.endpoint))
+                yield Row("http", prefix + route.path, methods, title(route.endpoint))
             case Mount():
                 yield from _mount(route, prefix, guards)
             case Host():
-                yield Row("host", route.host, "", _name(route.app))
+                yield Row("host", route.host, "", title(route.app))
             case _:
                 yield Row(type(route).__name__.lower(), prefix + str(getattr(route, "path", "")))
 
@@ -83,10 +83,10 @@ def _socket(route: WebSocketRoute, prefix: str, guards: Sequence[Guard]) -> Row:
     from fairlead.routing import Endpoint
 
     endpoint = route.endpoint
-    names = [_name(guard) for guard in (*guards, *route.guards)]
+    names = [title(guard) for guard in (*guards, *route.guards)]
     if isinstance(endpoint, type) and issubclass(endpoint, Endpoint) and endpoint.authorize is not Endpoint.authorize:
-        names.append(_name(endpoint.authorize))
-    return Row("socket", prefix + route.path, "", _name(endpoint), ", ".join(names))
+        names.append(title(endpoint.authorize))
+    return Row("socket", prefix + route.path, "", title(endpoint), ", ".join(names))
 
 
 def _mount(mount: Mount, prefix: str, guards: Sequence[Guard]) -> Iterator[Row]:
@@ -99,14 +99,7 @@ def _mount(mount: Mount, prefix: str, guards: Sequence[Guard]) -> Iterator[Row]:
         router = getattr(mount.app, "router", mount.app)  # an application's, or the router itself
         yield from _routes(mount.routes, path, (*guards, *getattr(router, "guards", ())))
     else:
-        yield Row("mount", f"{path}/", "", _name(mount.app))
-
-
-def _name(thing: object) -> str:
-    while isinstance(thing, functools.partial):
-        thing = thing.func
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{getattr(named, '__module__', '')}.{getattr(named, '__qualname__', '')}"
+        yield Row("mount", f"{path}/", "", title(mount.app))
 
 
 def _relative(directory: object) -> str:

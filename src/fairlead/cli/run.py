@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
+from fairlead.callables import is_coroutine_function
 from fairlead.cli.target import Target
 from fairlead.errors import UsageError
 from fairlead.limits import Limits
@@ -110,7 +111,6 @@ def wsgi_application(place: Target, settings: ProjectSettings, pools: Mapping[st
     Raises:
         UsageError: It cannot be imported or is not there, or it is no application.
     """
-    from fairlead.loops import is_coroutine_function
     from fairlead.wsgi import WSGI
 
     app = place.load()

@@ -24,6 +24,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from fairlead.callables import title
 from fairlead.dialects.callsocket import SOCKETS, CallSocket
 from fairlead.dialects.codec import CallError, Codec, ErrorCode
 from fairlead.dialects.exchange import Exchange, Function
@@ -62,7 +63,7 @@ class Calls:
             UsageError: As ``add``.
         """
         if callable(name):
-            raise UsageError(f"write @call() with parentheses above {_title(name)}")
+            raise UsageError(f"write @call() with parentheses above {title(name)}")
 
         def register(function: F) -> F:
             self.add(name, function)
@@ -86,18 +87,18 @@ class Calls:
         if not name or name.startswith(("rpc.", "$/")):
             # JSON-RPC 2.0, 4.3, and the Language Server Protocol.
             raise UsageError(
-                f"{_title(function)} cannot be called {name!r}: names are not empty, and those that begin "
+                f"{title(function)} cannot be called {name!r}: names are not empty, and those that begin "
                 "with 'rpc.' or '$/' are reserved"
             )
         if (other := self._functions.get(name)) is not None:
-            raise UsageError(f"two functions are called {name!r}: {_title(other.function)} and {_title(function)}")
+            raise UsageError(f"two functions are called {name!r}: {title(other.function)} and {title(function)}")
         streams = inspect.isasyncgenfunction(function)
         if not streams and not inspect.iscoroutinefunction(function):
-            raise UsageError(f"{_title(function)} must be an async def: a plain one would block the event loop")
+            raise UsageError(f"{title(function)} must be an async def: a plain one would block the event loop")
         try:
             signature = Signature(function, WebSocket)
         except UsageError as exc:
-            raise UsageError(f"{_title(function)}, {exc}") from exc
+            raise UsageError(f"{title(function)}, {exc}") from exc
         self._functions[name] = Function(function, signature, streams)
 
     def functions(self) -> Mapping[str, Callable[..., Any]]:
@@ -146,9 +147,3 @@ class Calls:
             pass
         finally:
             await exchange.close()
-
-
-def _title(function: object) -> str:
-    """Where a function is, for whoever has two of a name."""
-    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", repr(function))
-    return f"{module}.{name}"
