@@ -78,7 +78,7 @@ def test_environment_wins_over_the_file() -> None:
         ("apps: [a, b, a]", "server.yml: apps: a is there twice"),
         ("apps: [common]", "server.yml: apps: common is the folder that all apps share, and no app"),
         ("server: {port: 65536}", "server.yml: server.port: must be from 0 to 65535, not 65536"),
-        ("server: {keyfile: k.pem}", "server.yml: server.keyfile: of no use without server.certfile"),
+        ("server: {keyfile: k.pem}", "server.yml: server.keyfile: of no use without certfile"),
         ('server: {allowed_origins: ["*"]}', 'server.yml: server.allowed_origins: "*" would let every web page act'),
         ("server: {allowed_origins: [a.example]}", "server.yml: server.allowed_origins: must be an origin, scheme://"),
         ("server: {trusted_proxies: [nginx]}", "server.yml: server.trusted_proxies: must be an address or a network"),

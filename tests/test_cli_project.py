@@ -301,7 +301,7 @@ def test_check_of_an_application_that_is_no_project(run: Run, tmp_path: Path) ->
     [
         (["--port", "70000"], "command line: server.port: must be from 0 to 65535, not 70000"),
         (["--host", "a b"], "command line: server.host: neither an address nor the name of a host: 'a b'"),
-        (["--keyfile", "x"], "command line: server.keyfile: of no use without server.certfile"),
+        (["--keyfile", "x"], "command line: server.keyfile: of no use without certfile"),
         (["--certfile", "none.pem"], "server.certfile: cannot use none.pem: No such file or directory"),
     ],
 )

@@ -191,7 +191,7 @@ def test_bad_path_is_refused(path: str) -> None:
         ("[limits]\nhead_timeout = inf", "f: limits.head_timeout: must be from 0.1 to 86400.0, not inf"),
         ("[limits]\nping_after = 60", "limits.ping_timeout: must be longer than limits.ping_after"),
         ("[limits]\noutbox_limit = 1024", "limits.outbox_low: must not be more than limits.outbox_limit"),
-        ("[server]\nkeyfile = 'k.pem'", "f: server.keyfile: of no use without server.certfile"),
+        ("[server]\nkeyfile = 'k.pem'", "f: server.keyfile: of no use without certfile"),
         ("[upstream]\nkey_file = 'k.pem'", "f: upstream.key_file: of no use without upstream.cert_file"),
         ("[api]\nport = 8100", "f: api.port: the same as server.port"),
         ("[server]\nuds = '/s'\n[api]\nuds = '/s'", "f: api.uds: the same as server.uds"),

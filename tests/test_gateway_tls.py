@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import SettingsError
-from fairlead.gateway.settings import UpstreamSettings
+from fairlead.gateway.settings import ServerSettings, UpstreamSettings
 from fairlead.gateway.tls import client_context, server_context
 
 
@@ -38,7 +38,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("certificate", "key"), [("cert.pem", "key.pem"), ("both.pem", "")])
 def test_a_certificate_is_loaded_with_its_key_beside_it_or_in_it(directory: Path, certificate: str, key: str) -> None:
     certfile, keyfile = str(directory / certificate), str(directory / key) if key else ""
-    assert server_context(certfile, keyfile).protocol is ssl.PROTOCOL_TLS_SERVER
+    server = server_context(ServerSettings(certfile=certfile, keyfile=keyfile))
+    assert server is not None and server.protocol is ssl.PROTOCOL_TLS_SERVER
     context = client_context(UpstreamSettings(url="https://a/", ca_file=certfile, cert_file=certfile, key_file=keyfile))
     assert (context.check_hostname, context.verify_mode, len(context.get_ca_certs())) == (True, ssl.CERT_REQUIRED, 1)
 
@@ -64,7 +65,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_key_and_nobody_is_asked(
     cert, private = str(directory / certificate), str(directory / key) if key else ""
     file = re.escape(cert if blamed == "cert" else private)
     with pytest.raises(SettingsError, match=f"^server.{blamed}file: cannot use {file}: {fault}$"):
-        server_context(cert, private)
+        server_context(ServerSettings(certfile=cert, keyfile=private))
     with pytest.raises(SettingsError, match=f"^upstream.{blamed}_file: cannot use {file}: {fault}$"):
         client_context(UpstreamSettings(url="https://a/", cert_file=cert, key_file=private))
 

@@ -133,6 +133,39 @@ File = Annotated[str, _file]
 Networks = Annotated[tuple[str, ...], each(_network)]
 
 
+class ListenerSettings(Section, frozen=True, kw_only=True):
+    """Where a server listens.
+
+    Attributes:
+        host: Address to listen on; only this machine by default.
+        port: 0 takes any free one.
+        uds: A Unix socket's path; then host and port are not used.
+    """
+
+    host: Host = "127.0.0.1"
+    port: Port
+    uds: File = ""
+
+
+class PublicListenerSettings(ListenerSettings, frozen=True, kw_only=True):
+    """Where a server listens for everybody.
+
+    Attributes:
+        certfile: Certificate chain in PEM; turns TLS on.
+        keyfile: Its private key; not needed if certfile holds it.
+        trusted_proxies: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
+    """
+
+    certfile: File = ""
+    keyfile: File = ""
+    trusted_proxies: Networks = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keyfile and not self.certfile:
+            raise SettingsError("keyfile: of no use without certfile")
+
+
 class BrokerSettings(Section, frozen=True):
     """What carries publications between processes. ``memory://`` serves one process by itself."""
 

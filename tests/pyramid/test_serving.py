@@ -149,6 +149,7 @@ def test_origins_are_those_of_the_applications_settings(tmp_path: Path) -> None:
         ({"port": "70000"}, r"\[server\]: port: must be from 0 to 65535"),
         ({"limits.ping_after": "100"}, r"\[server\]: limits.ping_timeout: must be longer"),
         ({"trusted_proxies": "10.0.0.0/8 nginx"}, r"\[server\]: trusted_proxies: must be an address"),
+        ({"keyfile": "key.pem"}, r"\[server\]: keyfile: of no use without certfile"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, str], words: str) -> None:

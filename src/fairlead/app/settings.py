@@ -8,17 +8,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
-from fairlead.errors import SettingsError
 from fairlead.handshake import check_origin
 from fairlead.limits import Limits
 from fairlead.settings import (
     SECRET,
     BrokerSettings,
     File,
-    Host,
     LogSettings,
-    Networks,
     Port,
+    PublicListenerSettings,
     Section,
     each,
     within,
@@ -59,31 +57,15 @@ def _cookie(value: str) -> None:
         raise ValueError(f"not a cookie's name: {value!r}")
 
 
-class ServerSettings(Section, frozen=True):
+class ServerSettings(PublicListenerSettings, frozen=True, kw_only=True):
     """``server``: where it listens, and whom it believes.
 
     Attributes:
-        host: Address to listen on; only this machine by default.
-        port: 0 takes any free one.
-        uds: A Unix socket's path; then host and port are not used.
-        certfile: Certificate chain in PEM; turns TLS on.
-        keyfile: Its private key; not needed if certfile holds it.
         allowed_origins: Origins of web pages that may open a socket, besides the server's own.
-        trusted_proxies: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
     """
 
-    host: Host = "127.0.0.1"
     port: Port = 8000
-    uds: File = ""
-    certfile: File = ""
-    keyfile: File = ""
     allowed_origins: Annotated[tuple[str, ...], each(check_origin)] = ()
-    trusted_proxies: Networks = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.keyfile and not self.certfile:
-            raise SettingsError("keyfile: of no use without server.certfile")
 
 
 class SessionSettings(Section, frozen=True):

@@ -6,18 +6,18 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
 
 from fairlead.app.settings import FILE
 from fairlead.cli.listening import check_startable
 from fairlead.cli.routes import rows
-from fairlead.cli.run import server_tls
 from fairlead.cli.target import Target
 from fairlead.errors import UsageError
 from fairlead.gateway.settings import GatewaySettings
-from fairlead.settings import load
+from fairlead.gateway.tls import server_context
+from fairlead.settings import ListenerSettings, load
 
 
 def check(
@@ -62,7 +62,7 @@ def _check_project(place: Target) -> int:
 
     try:
         server = place.settings().server
-        server_tls(server)
+        server_context(server)
         app = place.load()
     except ProjectFaults as exc:
         for fault in exc.faults:
@@ -85,18 +85,7 @@ def _summary(settings: GatewaySettings) -> str:
     )
 
 
-class _Listener(Protocol):
-    @property
-    def host(self) -> str: ...
-
-    @property
-    def port(self) -> int: ...
-
-    @property
-    def uds(self) -> str: ...
-
-
-def _address(scheme: str, listener: _Listener) -> str:
+def _address(scheme: str, listener: ListenerSettings) -> str:
     if listener.uds:
         return f"{scheme}+unix://{listener.uds}:"
     host = f"[{listener.host}]" if ":" in listener.host else listener.host

@@ -9,7 +9,8 @@ from pathlib import Path
 from fairlead.brokers.urls import from_url
 from fairlead.errors import SettingsError
 from fairlead.gateway import tls
-from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings
+from fairlead.gateway.settings import GatewaySettings
+from fairlead.settings import ListenerSettings
 
 _UDS_SIZE = 107
 """Bytes of a Unix socket's path that Linux takes."""
@@ -28,12 +29,11 @@ def check_startable(settings: GatewaySettings) -> None:
         raise SettingsError(f"broker.url: {exc}") from None
     _check_address("server", settings.server)
     _check_address("api", settings.api)
-    if settings.server.certfile:
-        tls.server_context(settings.server.certfile, settings.server.keyfile)
+    tls.server_context(settings.server)
     tls.client_context(settings.upstream)
 
 
-def _check_address(section: str, listener: ServerSettings | ApiSettings) -> None:
+def _check_address(section: str, listener: ListenerSettings) -> None:
     if listener.uds:
         directory = Path(listener.uds).absolute().parent
         if len(os.fsencode(listener.uds)) > _UDS_SIZE:

@@ -18,8 +18,6 @@ from fairlead.errors import UsageError
 from fairlead.limits import Limits
 
 if TYPE_CHECKING:
-    import ssl
-
     from fairlead.app.settings import ProjectSettings, ServerSettings
     from fairlead.wsgi import WSGI
 
@@ -78,6 +76,7 @@ def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | 
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     from fairlead.app.standalone import run as serve
+    from fairlead.gateway.tls import server_context
 
     server = settings.server
     if place.is_project and not settings.production and is_reachable(server):
@@ -98,7 +97,7 @@ def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | 
         server.host,
         server.port,
         uds=server.uds,
-        tls=server_tls(server),
+        tls=server_context(server),
         limits=settings.limits if place.is_project else _overlaid(loaded, settings.limits),
         ready=ready,
         **options,
@@ -144,10 +143,12 @@ def _behind(app: object, proxies: Sequence[str]) -> object:
 
 def _overlaid(app: object, given: Limits) -> Limits:
     """The limits of an application that is no project, with those that the environment changes."""
-    own = getattr(app, "limits", None)
+    from fairlead.app.standalone import server_options
+
     defaults = Limits()
     changed = {name: value for name, value in asdict(given).items() if value != getattr(defaults, name)}
-    return replace(own if isinstance(own, Limits) else defaults, **changed)
+    own: Limits = server_options(app).get("limits", defaults)
+    return replace(own, **changed)
 
 
 def is_reachable(server: ServerSettings) -> bool:
@@ -158,19 +159,6 @@ def is_reachable(server: ServerSettings) -> bool:
         return not ip_address(server.host).is_loopback
     except ValueError:
         return server.host != "localhost"
-
-
-def server_tls(server: ServerSettings) -> ssl.SSLContext | None:
-    """What the server shows to its clients; None: it speaks plain HTTP.
-
-    Raises:
-        SettingsError: The certificate or its key cannot be used.
-    """
-    if not server.certfile:
-        return None
-    from fairlead.gateway.tls import server_context
-
-    return server_context(server.certfile, server.keyfile)
 
 
 def _as_flags(flags: Mapping[str, object]) -> list[str]:

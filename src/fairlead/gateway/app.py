@@ -304,7 +304,7 @@ def run(settings: GatewaySettings, *, loop: str = "auto") -> int:
         host=server.host,
         port=server.port,
         uds=server.uds,
-        tls=server_context(server.certfile, server.keyfile) if server.certfile else None,
+        tls=server_context(server),
         also=[Listener(app=gateway.admin, host=api.host, port=api.port, uds=api.uds)],
         limits=settings.limits,
         flush=gateway.node.flush,

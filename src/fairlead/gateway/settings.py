@@ -17,10 +17,10 @@ from fairlead.settings import (
     SECRET,
     BrokerSettings,
     File,
-    Host,
+    ListenerSettings,
     LogSettings,
-    Networks,
     Port,
+    PublicListenerSettings,
     Section,
     check_host,
     each,
@@ -135,38 +135,22 @@ def _header(name: str, entry: Mapping[str, str]) -> None:
 Url = Annotated[str, _url]
 
 
-class ServerSettings(Section, frozen=True):
+class ServerSettings(PublicListenerSettings, frozen=True, kw_only=True):
     """``[server]``: the public listener.
 
     Attributes:
-        host: Address to listen on; only this machine by default.
-        port: 0 takes any free one.
-        uds: A Unix socket's path; then host and port are not used.
         path: Where clients open their socket.
         allowed_origins: Origins of web pages that may connect, besides the gateway's own.
         require_origin: Refuse a client that sends no Origin, as programs that are no browsers do.
-        trusted_proxies: Addresses and networks whose X-Forwarded headers are believed.
         refuse: How a client learns that the API refused it: "close", a message and a close code, which a browser's
             script can see, or "http", an HTTP status in the handshake, which it cannot.
-        certfile: Certificate chain in PEM; turns TLS on.
-        keyfile: Its private key; not needed if certfile holds it.
     """
 
-    host: Host = "127.0.0.1"
     port: Port = 8100
-    uds: File = ""
     path: Annotated[str, _path] = "/ws/"
     allowed_origins: Annotated[tuple[str, ...], each(check_origin)] = ()
     require_origin: bool = False
-    trusted_proxies: Networks = ()
     refuse: Literal["close", "http"] = "close"
-    certfile: File = ""
-    keyfile: File = ""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.keyfile and not self.certfile:
-            raise SettingsError("keyfile: of no use without server.certfile")
 
 
 class UpstreamSettings(Section, frozen=True):
@@ -210,23 +194,18 @@ class UpstreamSettings(Section, frozen=True):
             raise SettingsError("key_file: of no use without upstream.cert_file")
 
 
-class ApiSettings(Section, frozen=True):
+class ApiSettings(ListenerSettings, frozen=True, kw_only=True):
     """``[api]``: the admin listener, where the API triggers.
 
     Attributes:
-        host: Address to listen on; only this machine by default. Whoever has a key rules the gateway.
-        port: 0 takes any free one.
-        uds: A Unix socket's path; then host and port are not used.
-        keys: A caller shows one of them. Several, so that one can be changed without a gap.
+        keys: A caller shows one of them, and rules the gateway. Several, so that one can be changed without a gap.
         body_size: Past it 413.
         body_timeout: For the body of a request to arrive.
         idempotency_time: How long the answer to an Idempotency-Key is remembered.
         idempotency_keys: How many are remembered at most.
     """
 
-    host: Host = "127.0.0.1"
     port: Port = 8101
-    uds: File = ""
     keys: Annotated[tuple[str, ...], _keys, SECRET] = ()
     body_size: Annotated[int, within(1, 1024 * MIB)] = 1 * MIB
     body_timeout: Annotated[float, within(0.01, _DAY)] = 10.0

@@ -8,23 +8,22 @@ from contextlib import contextmanager
 
 from fairlead.errors import SettingsError
 from fairlead.gateway.settings import UpstreamSettings
+from fairlead.settings import PublicListenerSettings
 
 _NO_CERTIFICATE = "it holds no certificate in PEM"
 _MISFITS = frozenset({"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})  # OpenSSL's words for another key
 
 
-def server_context(certfile: str, keyfile: str) -> ssl.SSLContext:
-    """What a public listener shows to its clients.
-
-    Args:
-        certfile: The setting ``server.certfile``.
-        keyfile: The setting ``server.keyfile``; "" where the certificate's file holds the key.
+def server_context(server: PublicListenerSettings) -> ssl.SSLContext | None:
+    """What a public listener shows to its clients; None: it speaks plain HTTP.
 
     Raises:
         SettingsError: A file cannot be used.
     """
+    if not server.certfile:
+        return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _load_chain(context, ("server.certfile", certfile), ("server.keyfile", keyfile))
+    _load_chain(context, ("server.certfile", server.certfile), ("server.keyfile", server.keyfile))
     return context
 
 

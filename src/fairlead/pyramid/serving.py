@@ -15,7 +15,7 @@ from fairlead.app.proxies import TrustedProxies
 from fairlead.errors import SettingsError
 from fairlead.limits import Limits
 from fairlead.server import run
-from fairlead.settings import SECRET, File, Host, Networks, Port, Section, split_list, within
+from fairlead.settings import SECRET, Port, PublicListenerSettings, split_list, within
 from fairlead.threads import THREADS
 from fairlead.wsgi import WSGI
 from fairlead.wsgi.answer import WSGIApp
@@ -29,30 +29,19 @@ _LISTS = ("allowed_origins", "trusted_proxies")
 _LIMITS = "limits."
 
 
-class ServerSettings(Section, frozen=True):
+class ServerSettings(PublicListenerSettings, frozen=True, kw_only=True):
     """The keys of ``[server:main]``.
 
     Attributes:
-        host: Address to listen on; only this machine by default.
-        port: 0 takes any free one.
-        uds: A Unix socket's path; then host and port are not used.
-        certfile: Certificate chain in PEM; turns TLS on.
-        keyfile: Its private key; not needed if certfile holds it.
         allowed_origins: Origins that may open a socket besides the same one; a Pyramid application that includes
             ``fairlead.pyramid`` says so by itself, unless a filter hides it.
-        trusted_proxies: Addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed.
         broker: Carries publications between processes.
         threads: Plain requests at once; others wait.
         sockets: Connections with a thread at once; past it 503.
     """
 
-    host: Host = "127.0.0.1"
     port: Port = 6543
-    uds: File = ""
-    certfile: File = ""
-    keyfile: File = ""
     allowed_origins: tuple[str, ...] = ()
-    trusted_proxies: Networks = ()
     broker: Annotated[str, SECRET] = "memory://"
     threads: Annotated[int, within(1, 10_000)] = POOL
     sockets: Annotated[int, within(1, 100_000)] = THREADS
