@@ -71,13 +71,11 @@ def run(
 
 def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | None) -> int:
     """Serve it; with ``pools`` it is a WSGI application, and these are its threads and sockets."""
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     from fairlead.app.standalone import run as serve
     from fairlead.gateway.tls import server_context
+    from fairlead.server.logs import log_to_stderr
 
+    log_to_stderr(settings.log.level)
     server = settings.server
     if place.is_project and not settings.production and is_reachable(server):
         logger.warning("others can reach %s, and pages of errors show them code: set production", server.host)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any
@@ -29,6 +28,7 @@ from fairlead.rooms.names import Grants
 from fairlead.rooms.node import Node
 from fairlead.server import Listener
 from fairlead.server import run as run_server
+from fairlead.server.logs import log_to_stderr
 from fairlead.server.websocket import Disconnected
 from fairlead.transports.asgi import Receive, Scope, Send, refuse
 from fairlead.transports.ticker import Ticker
@@ -286,10 +286,7 @@ def run(settings: GatewaySettings, *, loop: str = "auto") -> int:
         CannotListen: An address cannot be bound.
         SettingsError: A certificate or its key cannot be used, or the broker's URL has no such scheme.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    log_to_stderr(settings.log.level)
     server, api = settings.server, settings.api
     gateway = Gateway(settings)
 

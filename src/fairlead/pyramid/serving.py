@@ -15,6 +15,7 @@ from fairlead.app.proxies import TrustedProxies
 from fairlead.errors import SettingsError
 from fairlead.limits import Limits
 from fairlead.server import run
+from fairlead.server.logs import quiet_uvicorn
 from fairlead.settings import SECRET, Port, PublicListenerSettings, split_list, within
 from fairlead.threads import THREADS
 from fairlead.wsgi import WSGI
@@ -98,9 +99,7 @@ def _serve(app: WSGIApp, server: ServerSettings, limits: Limits) -> None:
         allowed_origins=server.allowed_origins or None,
         broker=server.broker,
     )
-    lifecycle = logging.getLogger("uvicorn.error")
-    if lifecycle.level == logging.NOTSET:  # the ini file says nothing about it
-        lifecycle.setLevel(logging.WARNING)
+    quiet_uvicorn()
     served: ASGIApp = application
     if server.trusted_proxies:
         served = TrustedProxies(application, server.trusted_proxies)
