@@ -9,8 +9,8 @@ import os
 import sys
 from typing import Any
 
-import uvicorn
 from django.conf import settings
+from on_uvicorn import serve
 
 BACKENDS = {
     "memory": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
@@ -53,16 +53,4 @@ class Publish(AsyncHttpConsumer):  # type: ignore[misc]
 app = ProtocolTypeRouter({"http": Publish.as_asgi(), "websocket": Member.as_asgi()})
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        backlog=4096,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-    )
+    serve(app, int(sys.argv[1]), lifespan="off")

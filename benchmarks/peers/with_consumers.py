@@ -35,21 +35,9 @@ app = ProtocolTypeRouter({"websocket": AllowedHostsOriginValidator(AuthMiddlewar
 
 def on_uvicorn(port: int) -> None:
     """Serve, without pings and compression."""
-    import uvicorn
+    from on_uvicorn import serve
 
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        backlog=4096,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-    )
+    serve(app, port, lifespan="off")
 
 
 def on_daphne(port: int) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from on_uvicorn import serve
 from pydantic import BaseModel, ValidationError
 
 app = FastAPI()
@@ -95,15 +95,4 @@ async def rpc(socket: WebSocket) -> None:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        backlog=4096,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-    )
+    serve(app, int(sys.argv[1]))

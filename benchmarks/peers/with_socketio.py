@@ -9,7 +9,7 @@ import json
 import sys
 
 import socketio  # type: ignore[import-untyped]
-import uvicorn
+from on_uvicorn import serve
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -33,15 +33,4 @@ async def publish(request: Request) -> PlainTextResponse:
 app = socketio.ASGIApp(sio, Starlette(routes=[Route("/publish", publish, methods=["POST"])]))
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        backlog=4096,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-    )
+    serve(app, int(sys.argv[1]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-import uvicorn
+from on_uvicorn import serve
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -60,15 +60,4 @@ def add_routes(count: int) -> None:
 
 if __name__ == "__main__":
     add_routes(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        backlog=4096,
-        ws_ping_interval=None,
-        ws_per_message_deflate=False,
-    )
+    serve(app, int(sys.argv[1]))
