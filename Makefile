@@ -23,7 +23,7 @@ check: .venv/test.done             ## format, lint, types, layers and unit tests
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow and not browser" --ignore tests/e2e
 
-conformance: .venv/test.done       ## RFC 6455 and hostile clients: 15 minutes; CONFORMANCE=--ci two
+conformance: .venv/test.done       ## RFC 6455 and hostile clients: 15 minutes; CONFORMANCE=--ci three
 	$(BIN)/python -m conformance $(CONFORMANCE)
 
 fuzz: .venv/fuzz.done              ## each fuzzing target for SECONDS=60, or ARGS="messages --runs 10000000"

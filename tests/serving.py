@@ -44,6 +44,11 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def free_port() -> int:
+    """As ``free_ports``, one."""
+    return free_ports(1)[0]
+
+
 async def exchange(server: Server, data: bytes, *, seconds: float = 5.0) -> bytes:
     """Send bytes over a new connection and read until the server ends it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port(server))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.serving import free_ports
+from tests.serving import free_port, free_ports
 
 from fairlead import __version__
 from fairlead.cli import main
@@ -284,7 +284,7 @@ def test_demo_names_the_port_that_is_taken_and_its_flag_before_it_starts_anythin
 
 
 def test_demo_needs_three_ports(run: Run) -> None:
-    port = str(*free_ports(1))
+    port = str(free_port())
     status, _, err = run("demo", "--port", port, "--gateway-port", port)
     assert (status, "choose another with --gateway-port" in err) == (1, True)
 

@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from tests.serving import free_ports
+from tests.serving import free_port, free_ports
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -84,7 +84,7 @@ def test_the_plain_api_without_a_key_says_so_in_one_line(key: dict[str, str]) ->
 
 
 def test_the_plain_api_answers_nonsense_with_400() -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     environ = {**os.environ, "PORT": str(port), "FAIRLEAD_API__KEYS": "k" * 16}
     command = [sys.executable, "curl_api/api.py"]
     with subprocess.Popen(command, cwd=EXAMPLES, env=environ, stderr=subprocess.PIPE, text=True) as api:

@@ -17,6 +17,7 @@ import httpx2
 from tests.behaviours import http2
 from tests.behaviours.application import LIMITS, app
 from tests.e2e.processes import Process, until
+from tests.serving import free_port
 
 from fairlead.testing import Client, Rejected, connect, lifespan, running
 from fairlead.testing.client import TIMEOUT
@@ -251,13 +252,6 @@ class ForeignHttp2(Foreign):
         site = Http2Site(self._port)
         async with site.http:
             yield site
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 UVICORN = "uvicorn --port 0"

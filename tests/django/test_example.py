@@ -13,8 +13,9 @@ from pathlib import Path
 import django
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tests.django.test_runserver import free_port, hear_interrupts
+from tests.django.test_runserver import hear_interrupts
 from tests.e2e.processes import exchange, until
+from tests.serving import free_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_chat"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.processes import Reply, exchange, until
+from tests.serving import free_port
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -162,13 +163,6 @@ class Project:
 def hear_interrupts() -> None:
     """In the child: where the tests run in a shell's background they inherit that Control-C is ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

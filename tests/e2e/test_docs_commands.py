@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.docs_examples import ROOT, examples, write
 from tests.e2e.processes import PATIENCE, Process, exchange, until
+from tests.serving import free_port
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
@@ -34,12 +35,6 @@ def serving(page: Path) -> Iterator[str]:
 
 
 SHOUTING = [(page, line) for page in (HOWTO / "servers.md", HOWTO / "one-handler.md") for line in serving(page)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
