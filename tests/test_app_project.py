@@ -144,7 +144,7 @@ async def test_prefix_may_end_with_a_slash_or_be_nothing(make: Make, prefix: str
 
 async def test_routes_py_may_leave_out_what_it_has_none_of(make: Make) -> None:
     app = load_project(make({"apps/hello/routes.py": "async def f() -> None: ...\ncalls = {'f': f}"}))
-    assert app.calls.names() == ["f"]
+    assert list(app.calls.functions()) == ["f"]
 
 
 async def test_project_without_apps_serves_what_is_common(make: Make) -> None:
@@ -349,7 +349,7 @@ def test_route_that_has_no_path_needs_an_app_without_prefix(make: Make) -> None:
 def test_prefixes_keep_equal_paths_apart(make: Make) -> None:
     files = {f"apps/{name}/routes.py": HELLO.replace("/hello", f"/{name}") for name in "ab"}
     files["apps/b/routes.py"] = files["apps/b/routes.py"].replace('{"add"', '{"sum"')
-    assert load_project(make(files, "apps: [a, b]")).calls.names() == ["add", "sum"]
+    assert list(load_project(make(files, "apps: [a, b]")).calls.functions()) == ["add", "sum"]
 
 
 @pytest.mark.parametrize(

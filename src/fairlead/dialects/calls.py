@@ -102,12 +102,8 @@ class Calls:
         self._functions[name] = Function(function, signature, streams)
 
     def functions(self) -> Mapping[str, Callable[..., Any]]:
-        """What can be called, and what it calls."""
-        return {name: self._functions[name].function for name in self.names()}
-
-    def names(self) -> list[str]:
-        """What can be called, in order."""
-        return sorted(self._functions)
+        """What can be called, in the order of the names, and what it calls."""
+        return {name: self._functions[name].function for name in sorted(self._functions)}
 
     def route(
         self,

@@ -105,17 +105,10 @@ def _warn_of_daphne() -> None:
 
 
 async def carry(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    receiver: Receiver,
-    *,
-    subprotocol: str | None = None,
-    headers: Headers = (),
-    limits: Limits | None = None,
+    scope: Scope, receive: Receive, send: Send, receiver: Receiver, *, limits: Limits | None = None
 ) -> None:
     """``accept``, and whatever the server leaves to us until the connection is over."""
-    transport = await accept(scope, receive, send, receiver, subprotocol=subprotocol, headers=headers, limits=limits)
+    transport = await accept(scope, receive, send, receiver, limits=limits)
     if transport is not None:
         await transport.run()
 
