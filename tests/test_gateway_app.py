@@ -20,7 +20,7 @@ from fairlead.gateway.connection import Connection, Welcome
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, ServerSettings, UpstreamSettings
 from fairlead.limits import Limits
 from fairlead.rooms.names import Grants, room_key
-from fairlead.server.websocket import Disconnected
+from fairlead.server.conversation import Disconnected
 from fairlead.testing import RecordingTransport
 from fairlead.transports import Receiver
 

@@ -26,7 +26,8 @@ from websockets.sync.client import connect as connect_sync
 from websockets.typing import Subprotocol
 
 from fairlead.limits import Limits
-from fairlead.server.websocket import Disconnected, configured
+from fairlead.server.conversation import Disconnected
+from fairlead.server.websocket import configured
 
 pytestmark = pytest.mark.slow
 

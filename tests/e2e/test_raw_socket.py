@@ -20,7 +20,7 @@ from tests.serving import port, serving
 from fairlead.limits import Limits
 from fairlead.server import Server
 from fairlead.server import raw as raw_module
-from fairlead.server.websocket import Disconnected
+from fairlead.server.conversation import Disconnected
 from fairlead.transports.asgi import RAW
 
 PATIENCE = 5.0

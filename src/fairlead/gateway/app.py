@@ -28,8 +28,8 @@ from fairlead.rooms.names import Grants
 from fairlead.rooms.node import Node
 from fairlead.server import Listener
 from fairlead.server import run as run_server
+from fairlead.server.conversation import Disconnected
 from fairlead.server.logs import log_to_stderr
-from fairlead.server.websocket import Disconnected
 from fairlead.transports.asgi import Receive, Scope, Send, refuse
 from fairlead.transports.ticker import Ticker
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from enum import Enum, auto
 from typing import Any, cast
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
@@ -25,21 +24,17 @@ from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.loops import BREATH
 from fairlead.message import Message
+from fairlead.server.conversation import Conversation, Disconnected, Event, Stage
 from fairlead.server.lingering import Lingering
 from fairlead.server.raw import RawConnection
-from fairlead.transports import Receiver
 from fairlead.transports.asgi import EXTENSION, RAW
 from fairlead.transports.native import NativeTransport
 from fairlead.transports.shared import Held, Shared, peer
 from fairlead.transports.ticker import Ticker
-from fairlead.websocket import Inbox
 from fairlead.wire.deflate import negotiate
 from fairlead.wire.opening import Field, Opening, Refusal, judge, parse_head, refusal_head
 
 logger = logging.getLogger(__name__)
-
-Event = MutableMapping[str, Any]
-
 
 ASGI = {"version": "3.0", "spec_version": "2.4"}
 NO_OPTIONS: dict[str, object] = {}
@@ -51,20 +46,7 @@ NEVER = 43_200.0
 """In the place of what a drop-in does not limit: the most that Limits takes, for times two of them together."""
 
 
-class Stage(Enum):
-    """Where the handshake is."""
-
-    ASKED = auto()
-    REFUSING = auto()  # a response of the application's own has begun
-    ACCEPTED = auto()
-    OVER = auto()
-
-
-class Disconnected(OSError):
-    """The client is gone (ASGI WebSocket specification, 2.4: sending then raises a subclass of OSError)."""
-
-
-class WebSocketProtocol(asyncio.Protocol):
+class WebSocketProtocol(asyncio.Protocol, Conversation):
     """One opening handshake, from the judged request to the verdict; it is let go when the connection is native.
 
     Args:
@@ -77,18 +59,14 @@ class WebSocketProtocol(asyncio.Protocol):
         "_default_headers",
         "_early",
         "_entered",
-        "_inbox",
+        "_head",
         "_loop",
         "_native",
         "_opening",
         "_raw",
-        "_receiver",
-        "_response",
         "_sent",
         "_shared",
-        "_stage",
         "_tasks",
-        "_told",
         "_transport",
     )
 
@@ -101,18 +79,15 @@ class WebSocketProtocol(asyncio.Protocol):
         *,
         shared: Shared | None = None,
     ) -> None:
+        Conversation.__init__(self)
         self._config = config
         self._tasks = server_state.tasks
         self._default_headers = server_state.default_headers
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._shared = shared or drop_in(self._loop, server_state, config)
-        self._stage = Stage.ASKED
         self._early = bytearray()
-        self._inbox = Inbox()
-        self._told = False  # the application, of the handshake
-        self._receiver: Receiver = self._inbox
-        self._response: list[bytes] = []
+        self._head = b""
         self._transport: asyncio.Transport | None = None
         self._native: NativeTransport | None = None
         self._sent = 0
@@ -218,14 +193,6 @@ class WebSocketProtocol(asyncio.Protocol):
 
     # -- the application ---------------------------------------------------------------------------------------------
 
-    def attach(self, receiver: Receiver) -> None:
-        """The extension: from the accept on, messages go to the receiver and not to ``receive``."""
-        if self._stage is Stage.OVER:
-            raise Disconnected("the client left")
-        if self._stage is not Stage.ASKED:
-            raise RuntimeError("attach() comes before the verdict")
-        self._receiver = receiver
-
     async def hand_over(self) -> socket.socket:
         """The extension for code that speaks RFC 6455 by itself, in a thread: the client's bytes, on a socket.
 
@@ -273,46 +240,6 @@ class WebSocketProtocol(asyncio.Protocol):
         elif self._raw is not None:
             self._raw.end()
 
-    async def _receive(self) -> Event:
-        if not self._told:
-            self._told = True
-            return {"type": "websocket.connect"}
-        try:
-            payload = await self._inbox.next()
-        except Closed as closed:
-            # 1006 comes of no Close frame (RFC 6455, 7.1.5), so there is no reason either.
-            reason = {} if closed.code == CloseCode.ABNORMAL else {"reason": closed.reason}
-            return {"type": "websocket.disconnect", "code": closed.code, **reason}
-        return {"type": "websocket.receive", "text" if isinstance(payload, str) else "bytes": payload}
-
-    async def _send(self, event: Event) -> None:
-        kind = event["type"]
-        match self._stage:
-            case Stage.ASKED:
-                self._verdict(kind, event)
-            case Stage.REFUSING if kind == "websocket.http.response.body":
-                self._response.append(event.get("body", b""))
-                if not event.get("more_body", False):
-                    self._end(_sized(self._response))
-            case Stage.ACCEPTED if self._native is not None and self._receiver is self._inbox:
-                await self._forward(self._native, kind, event)
-            case Stage.OVER:
-                raise Disconnected("the connection is over")
-            case _:
-                raise RuntimeError(f"unexpected ASGI message {kind!r} while {self._stage.name.lower()}")
-
-    def _verdict(self, kind: str, event: Event) -> None:
-        if kind == "websocket.accept":
-            self._accept(event.get("subprotocol"), event.get("headers") or [])
-        elif kind == "websocket.close":
-            self._refuse(403, b"")
-        elif kind == "websocket.http.response.start":
-            headers = _unframed(event.get("headers") or [])
-            self._response = [refusal_head(event["status"], [*_unframed(self._default_headers), *headers])]
-            self._stage = Stage.REFUSING
-        else:
-            raise RuntimeError(f"unexpected ASGI message {kind!r} before the verdict")
-
     def _accept(self, subprotocol: str | None, headers: Sequence[Field]) -> None:
         assert self._opening is not None and self._transport is not None
         compression = self._shared.limits.compression
@@ -337,12 +264,12 @@ class WebSocketProtocol(asyncio.Protocol):
         self._opening = None  # a handler runs inside the application's call, so this object stays with the connection
         native.start(response, early)
 
-    async def _forward(self, native: NativeTransport, kind: str, event: Event) -> None:
+    async def _forward(self, kind: str, event: Event) -> None:
+        native = self._native
+        assert native is not None
         if kind == "websocket.close":
             native.close(event.get("code") or CloseCode.NORMAL, event.get("reason") or "")
             return
-        if kind != "websocket.send":
-            raise RuntimeError(f"unexpected ASGI message {kind!r} after the accept")
         self._sent += 1
         if not self._sent % BREATH:
             await asyncio.sleep(0)
@@ -363,6 +290,12 @@ class WebSocketProtocol(asyncio.Protocol):
     def _refuse(self, status: int, body: bytes, *headers: Field) -> None:
         self._end(Refusal(status, body, headers).response(_unframed(self._default_headers)))
 
+    def _refusing(self, status: int, headers: Sequence[Field]) -> None:
+        self._head = refusal_head(status, [*_unframed(self._default_headers), *_unframed(headers)])
+
+    def _refused(self, body: bytes) -> None:
+        self._end(_sized(self._head, body))
+
     def _end(self, response: bytes) -> None:
         self._stage = Stage.OVER
         self._shared.connections.discard(self)
@@ -378,9 +311,8 @@ def _unframed(headers: Iterable[Field]) -> list[Field]:
     return [field for field in headers if field[0].lower() not in (b"connection", b"transfer-encoding")]
 
 
-def _sized(response: list[bytes]) -> bytes:
-    """An application's own refusal, its head and the parts of its body; with its length if it has none."""
-    head, body = response[0], b"".join(response[1:])
+def _sized(head: bytes, body: bytes) -> bytes:
+    """An application's own refusal; with its length if it has none."""
     if body and b"\r\ncontent-length:" not in head.lower():
         head = head[:-2] + b"Content-Length: %d\r\n\r\n" % len(body)
     return head + body

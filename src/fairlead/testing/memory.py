@@ -16,17 +16,16 @@ from fairlead.gateway.app import Gateway
 from fairlead.handshake import Headers
 from fairlead.limits import Limits
 from fairlead.message import Message
-from fairlead.server.websocket import Disconnected, Event, Stage
+from fairlead.server.conversation import Conversation, Disconnected, Event, Stage
 from fairlead.testing.client import TIMEOUT, Client, Connecting, Mailbox, SyncClient
 from fairlead.testing.clock import FakeClock, come_to_rest
 from fairlead.testing.errors import Rejected, TimedOut
 from fairlead.testing.lifespan import alive
 from fairlead.testing.request import Asking, Fields, Query, asking
-from fairlead.transports import Receiver
 from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.memory import MemoryTransport
 from fairlead.transports.ticker import Ticker
-from fairlead.websocket import Inbox
+from fairlead.wire.opening import Field
 
 logger = logging.getLogger(__name__)
 
@@ -34,27 +33,23 @@ HOST = "testserver"
 """The name that clients in memory call the server by, so that ``origin="http://testserver"`` is the same origin."""
 
 
-class MemoryPeer:
+class MemoryPeer(Conversation):
     """A client's end in memory; and the server's side of its ASGI conversation.
 
     An application that attaches a receiver gets the MemoryTransport; any other one has complete ASGI semantics on it.
     """
 
     def __init__(self, app: Any, limits: Limits, ticker: Ticker) -> None:
+        super().__init__()
         self.mailbox = Mailbox()
         self.subprotocol: str | None = None
         self.headers = Headers(())
         self._app = app
         self._limits = limits
         self._ticker = ticker
-        self._stage = Stage.ASKED
-        self._inbox = Inbox()
-        self._receiver: Receiver = self._inbox
-        self._told = False  # the application, of the handshake
         self._offered: Sequence[str] = ()
-        self._refusal: tuple[int, list[tuple[bytes, bytes]]] = (403, [])
-        self._body = b""
-        self._verdict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._refusal: tuple[int, Sequence[Field]] = (500, ())
+        self._decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: MemoryTransport
         self._call: asyncio.Task[None]
 
@@ -70,11 +65,11 @@ class MemoryPeer:
         self._offered = scope["subprotocols"]
         scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
         self._call = asyncio.create_task(self._run(scope))
-        await asyncio.wait((self._verdict,), timeout=timeout)
-        if not self._verdict.done():
+        await asyncio.wait((self._decided,), timeout=timeout)
+        if not self._decided.done():
             self._call.cancel()
             raise TimedOut(f"waited {timeout:g} s for the application to let the client in, or to refuse it")
-        self._verdict.result()
+        self._decided.result()
 
     async def end(self, timeout: float) -> None:
         """Drop the connection, if it is still there, and wait until the application is done with it.
@@ -118,14 +113,6 @@ class MemoryPeer:
 
     # -- the server's side -------------------------------------------------------------------------------------------
 
-    def attach(self, receiver: Receiver) -> None:
-        """The extension: from the accept on, messages go to the receiver and not to ``receive``."""
-        if self._stage is Stage.OVER:
-            raise Disconnected("the client left")
-        if self._stage is not Stage.ASKED:
-            raise RuntimeError("attach() comes before the verdict")
-        self._receiver = receiver
-
     async def _run(self, scope: dict[str, Any]) -> None:
         try:
             await self._app(scope, self._receive, self._send)
@@ -141,43 +128,11 @@ class MemoryPeer:
     def _left_open(self, code: CloseCode) -> None:
         """The application is done: a missing verdict is a refusal; a connection of its own is closed."""
         if self._stage in (Stage.ASKED, Stage.REFUSING):
-            self._refusal = (500, [])
-            self._refuse(b"internal server error\n")
+            self._refuse(500, b"internal server error\n")
         elif self._stage is Stage.ACCEPTED and self._receiver is self._inbox:
             self._transport.close(code)
 
-    async def _receive(self) -> Event:
-        if not self._told:
-            self._told = True
-            return {"type": "websocket.connect"}
-        try:
-            payload = await self._inbox.next()
-        except Closed as closed:
-            return {"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason}
-        return {"type": "websocket.receive", "text" if isinstance(payload, str) else "bytes": payload}
-
-    async def _send(self, event: Event) -> None:
-        kind = event["type"]
-        match self._stage, kind:
-            case Stage.ASKED, "websocket.accept":
-                self._accept(event.get("subprotocol"), event.get("headers") or [])
-            case Stage.ASKED, "websocket.close":
-                self._refuse(b"")
-            case Stage.ASKED, "websocket.http.response.start":
-                self._refusal = (event["status"], list(event.get("headers") or []))
-                self._stage = Stage.REFUSING
-            case Stage.REFUSING, "websocket.http.response.body":
-                self._body += event.get("body", b"")
-                if not event.get("more_body", False):
-                    self._refuse(self._body)
-            case Stage.ACCEPTED, "websocket.send" | "websocket.close" if self._receiver is self._inbox:
-                await self._forward(event)
-            case Stage.OVER, _:
-                raise Disconnected("the connection is over")
-            case _:
-                raise RuntimeError(f"unexpected ASGI message {kind!r} while {self._stage.name.lower()}")
-
-    def _accept(self, subprotocol: str | None, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def _accept(self, subprotocol: str | None, headers: Sequence[Field]) -> None:
         if subprotocol is not None and subprotocol not in self._offered:
             raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
         self._stage = Stage.ACCEPTED
@@ -187,18 +142,25 @@ class MemoryPeer:
             fields.append((b"sec-websocket-protocol", subprotocol.encode()))
         self.headers = Headers(fields)
         self._transport = MemoryTransport(self._receiver, self.mailbox, self._limits, self._ticker)
-        self._verdict.set_result(None)
+        self._decided.set_result(None)
         self._transport.start()
 
-    def _refuse(self, body: bytes) -> None:
+    def _refuse(self, status: int, body: bytes) -> None:
+        self._refusing(status, ())
+        self._refused(body)
+
+    def _refusing(self, status: int, headers: Sequence[Field]) -> None:
+        self._refusal = status, headers
+
+    def _refused(self, body: bytes) -> None:
         status, headers = self._refusal
         self._leave()
         rejected = Rejected(status, Headers([(name.lower(), value) for name, value in headers]), body)
         rejected.__cause__ = self.mailbox.fault
-        self._verdict.set_exception(rejected)
+        self._decided.set_exception(rejected)
 
-    async def _forward(self, event: Event) -> None:
-        if event["type"] == "websocket.close":
+    async def _forward(self, kind: str, event: Event) -> None:
+        if kind == "websocket.close":
             self._transport.close(event.get("code") or CloseCode.NORMAL, event.get("reason") or "")
             return
         text, data = event.get("text"), event.get("bytes")
