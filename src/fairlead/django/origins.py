@@ -8,7 +8,7 @@ from functools import cache
 from django.conf import settings
 from django.core.signals import setting_changed
 
-from fairlead.django.settings import current
+from fairlead.django.settings import current, domain
 from fairlead.handshake import Request, normal_origin, origin_fault
 
 
@@ -22,7 +22,7 @@ class Origins:
         written = list(allowed)
         self._any = "*" in written
         self._exact = {normal_origin(each) for each in written} - {None}
-        self._below = [below for each in written if (below := _below(each)) is not None]
+        self._domains = [each.partition("://") for each in map(domain, written) if each is not None]
 
     def fault(self, request: Request, host: str) -> str | None:
         """Why this request's Origin may not connect, in words for the log; None if it may.
@@ -42,17 +42,7 @@ class Origins:
         if normal is None:
             return False
         scheme, _, place = normal.partition("://")
-        return any(scheme == s and (place.endswith(ending) or place == ending[1:]) for s, ending in self._below)
-
-
-def _below(written: str) -> tuple[str, str] | None:
-    """Scheme and ``.host:port`` of an origin with a star."""
-    scheme, star, rest = written.partition("://*.")
-    normal = normal_origin(f"{scheme}://{rest}") if star else None
-    if normal is None:
-        return None
-    scheme, _, place = normal.partition("://")
-    return scheme, f".{place}"
+        return any(scheme == s and f".{place}".endswith(f".{below}") for s, _, below in self._domains)
 
 
 @cache

@@ -30,8 +30,14 @@ def _expiry(value: float) -> None:
         within(5, _DAY)(value)  # the gateway takes less for 5
 
 
+def domain(written: str) -> str | None:
+    """The origin that ``https://*.example.org`` stands for, with all below it; None: there is no star in it."""
+    scheme, star, rest = written.partition("://*.")
+    return normal_origin(f"{scheme}://{rest}") if star else None
+
+
 def _origin(value: str) -> None:
-    if value != "*" and normal_origin(value.replace("://*.", "://", 1)) is None:
+    if value != "*" and normal_origin(value) is None and domain(value) is None:
         raise ValueError(f'must be an origin such as "https://app.example.org" or "https://*.example.org": {value!r}')
 
 
