@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from typing import Any, overload
 
 from pyramid.traversal import resource_path
 
+from fairlead.loops import Done
 from fairlead.rooms.hub import ConnectionInfo
 from fairlead.rooms.room import Room, Rooms
 from fairlead.sync import BlockingWebSocket
@@ -74,7 +75,7 @@ class WebSocketAwareResource:
         """
         room = self.room
         if room.rooms is vars(self).get(_OWN) and not self.listeners:
-            return _Nothing()  # which is all there is to do, also before the first listener brings an event loop
+            return Done(None)  # which is all there is to do, also before the first listener brings an event loop
         return room.publish(message)
 
     @property
@@ -85,13 +86,6 @@ class WebSocketAwareResource:
 
     def __str__(self) -> str:
         return f"Node: {self.__name__ or 'ROOT'} ({self.path})"
-
-
-class _Nothing(Awaitable[None]):
-    """To be awaited, or not."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
 
 
 def _own_rooms(resource: WebSocketAwareResource) -> Rooms:
