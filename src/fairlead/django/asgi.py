@@ -11,7 +11,7 @@ from django.core.handlers.asgi import ASGIHandler
 
 from fairlead.django.aside import Aside
 from fairlead.django.databases import give_back, is_lent
-from fairlead.django.handler import Answer, OtherKind, SocketHandler, SocketRequest, is_async_view
+from fairlead.django.handler import Answer, OtherKind, Outcome, SocketHandler, SocketRequest, is_async_view
 from fairlead.django.origins import allowed_origins
 from fairlead.django.publishing import all_rooms
 from fairlead.django.settings import current
@@ -85,17 +85,15 @@ class DjangoApplication:
             result = await self._talk(not is_async, asked, receive, send)
         return _FAILED if isinstance(result, OtherKind) else result
 
-    async def _talk(self, is_async: bool, asked: Request, receive: Receive, send: Send) -> Answer | OtherKind | None:
+    async def _talk(self, is_async: bool, asked: Request, receive: Receive, send: Send) -> Outcome:
         handler = self._handlers.get(is_async)
         if handler is None:
             handler = self._handlers[is_async] = SocketHandler(is_async=is_async)
         talk = self._await if is_async else self._block
         return await talk(handler, asked, receive, send)
 
-    async def _block(
-        self, handler: SocketHandler, asked: Request, receive: Receive, send: Send
-    ) -> Answer | OtherKind | None:
-        def talk(ws: BlockingWebSocket) -> Answer | OtherKind | None:
+    async def _block(self, handler: SocketHandler, asked: Request, receive: Receive, send: Send) -> Outcome:
+        def talk(ws: BlockingWebSocket) -> Outcome:
             return handler.run(SocketRequest(asked.scope), ws)
 
         try:
@@ -107,13 +105,11 @@ class DjangoApplication:
             return Answer(503, [(b"retry-after", b"5")], b"too many connections\n")
         return result
 
-    async def _await(
-        self, handler: SocketHandler, asked: Request, receive: Receive, send: Send
-    ) -> Answer | OtherKind | None:
+    async def _await(self, handler: SocketHandler, asked: Request, receive: Receive, send: Send) -> Outcome:
         limits = self.limits
         entrance = Entrance(asked, receive, send, limits)
         aside = Aside()
-        result: Answer | OtherKind | None = _FAILED
+        result: Outcome = _FAILED
 
         def waiting() -> None:
             aside.rest()

@@ -25,6 +25,7 @@ from django.urls import get_resolver, set_script_prefix
 from django.utils.cache import patch_cache_control
 from django.utils.module_loading import import_string
 
+from fairlead.callables import title
 from fairlead.django.databases import enter_thread, give_back
 from fairlead.django.views import takes_sockets
 from fairlead.django.websocket import ViewWebSocket
@@ -73,6 +74,10 @@ class Answer(NamedTuple):
     body: bytes = b""
 
 
+Outcome = Answer | OtherKind | None
+"""Of a handshake: a refusal; None where the socket was used; OtherKind where the other handler has to try."""
+
+
 class SocketHandler(BaseHandler):  # type: ignore[misc]
     """Middleware and views of one kind.
 
@@ -94,12 +99,8 @@ class SocketHandler(BaseHandler):  # type: ignore[misc]
         if self.holds_threads:
             logger.warning("each socket of an async view keeps a thread: %s cannot run in the event loop", blocking[0])
 
-    def run(self, request: SocketRequest, ws: BlockingWebSocket) -> Answer | OtherKind | None:
-        """Answer a handshake, in a thread of its own.
-
-        Returns:
-            The refusal; None if the socket was used; OtherKind if the view is a coroutine.
-        """
+    def run(self, request: SocketRequest, ws: BlockingWebSocket) -> Outcome:
+        """Answer a handshake, in a thread of its own."""
         enter_thread()
         ws.on_wait = give_back
         request.websocket = ws
@@ -116,8 +117,8 @@ class SocketHandler(BaseHandler):  # type: ignore[misc]
                 ws.close(CloseCode.INTERNAL_ERROR)
             _end(type(self), response)
 
-    async def run_async(self, request: SocketRequest, ws: ViewWebSocket) -> Answer | OtherKind | None:
-        """Answer a handshake, in the event loop. As ``run``."""
+    async def run_async(self, request: SocketRequest, ws: ViewWebSocket) -> Outcome:
+        """Answer a handshake, in the event loop."""
         request.websocket = ws
         _begin(request.scope)
         await sync_to_async(signals.request_started.send)(sender=type(self), scope=request.scope)
@@ -202,8 +203,7 @@ def _talking(view: Callable[..., Any]) -> Callable[..., object]:
             response = None
         if iscoroutine(response):
             response.close()
-            name = getattr(view, "__qualname__", view)
-            raise UsageError(f"{name} returned a coroutine: a decorator around it is not made for async def")
+            raise UsageError(f"{title(view)} returned a coroutine: a decorator around it is not made for async def")
         return _outcome(request, response)
 
     return talking

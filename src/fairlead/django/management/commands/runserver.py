@@ -94,7 +94,7 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(event: Any) -> None:
-            status = _VERDICTS.get(event["type"]) or event.get("status")
+            status = 101 if event["type"] == "websocket.accept" else event.get("status")
             if status is not None:
                 method = scope.get("method", "GET") if scope["type"] == "http" else "WebSocket"
                 path = scope.get("raw_path", b"").decode("latin-1")
@@ -103,9 +103,6 @@ class AccessLog:
             await send(event)
 
         await self._app(scope, receive, sending)
-
-
-_VERDICTS = {"websocket.accept": 101}
 
 
 def _say(addresses: Sequence[str]) -> None:
