@@ -11,9 +11,10 @@ from pyramid.exceptions import ConfigurationError, PredicateMismatch
 from fairlead.errors import UsageError
 from fairlead.guards import Origins, normal_origins
 from fairlead.handshake import Reject
-from fairlead.pyramid.predicates import ROOMS, SOCKET, MissedPredicate, WebSocketPredicate
+from fairlead.pyramid.predicates import MissedPredicate, WebSocketPredicate
 from fairlead.pyramid.views import WebSocketView, configured_origins, conversation, refusal, take_websocket
 from fairlead.rooms.room import Room, RoomName, Rooms
+from fairlead.wsgi.environ import ROOMS_KEY, SOCKET_KEY
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
@@ -48,7 +49,7 @@ def room(request: Request, name: RoomName) -> Room:
         InvalidRoom: It cannot be a room's name.
         UsageError: Another server runs this application.
     """
-    rooms: Rooms | None = request.environ.get(ROOMS)
+    rooms: Rooms | None = request.environ.get(ROOMS_KEY)
     if rooms is None:
         raise UsageError("this server has no rooms; use `fairlead run --wsgi` or egg:fairlead")
     return rooms[name]
@@ -68,7 +69,7 @@ def socket_view(view: View, info: Any) -> View:
         _checked(allowed)
 
     def view_of_handshakes(context: object, request: Request) -> object:
-        if SOCKET not in request.environ or isinstance(context, Exception):
+        if SOCKET_KEY not in request.environ or isinstance(context, Exception):
             return view(context, request)
         websocket = take_websocket(request, allowed)
         with conversation(websocket):

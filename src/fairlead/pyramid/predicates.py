@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fairlead.pyramid.handshake import asks_for_websocket
+from fairlead.wsgi.environ import SOCKET_KEY
 
 if TYPE_CHECKING:
     from pyramid.config import Configurator
     from pyramid.request import Request
-
-SOCKET: Final = "fairlead.websocket"
-"""Where the server puts the connection into the WSGI environment."""
-
-ROOMS: Final = "fairlead.rooms"
-"""Where it puts the rooms of the process, for every request; other servers put nothing there."""
 
 MISSED: Final = "fairlead.pyramid.missed"
 """In the WSGI environment: a view for sockets is there, and this request was none."""
@@ -22,7 +17,7 @@ MISSED: Final = "fairlead.pyramid.missed"
 
 def is_websocket(context: object, request: Request) -> bool:
     """Whether the request is the handshake of a WebSocket; as a predicate, with the context it does not look at."""
-    return SOCKET in request.environ or asks_for_websocket(request.headers)
+    return SOCKET_KEY in request.environ or asks_for_websocket(request.headers)
 
 
 class WebSocketPredicate:

@@ -17,8 +17,8 @@ from fairlead.guards import Origins
 from fairlead.handshake import Reject
 from fairlead.pyramid.asynchronous import Successor
 from fairlead.pyramid.handshake import HandShakeFailed, check_origin, websocket_handshake
-from fairlead.pyramid.predicates import ROOMS, SOCKET
 from fairlead.sync import BlockingWebSocket
+from fairlead.wsgi.environ import ROOMS_KEY, SOCKET_KEY
 
 if TYPE_CHECKING:
     from pyramid.registry import Registry
@@ -87,7 +87,7 @@ class WebSocketView:
             An empty response, for Pyramid's sake: after the 101 it is not sent.
         """
         if inspect.iscoroutinefunction(self.handler):
-            return _Continued(Successor(websocket, self.handler, self.request.environ[ROOMS]))
+            return _Continued(Successor(websocket, self.handler, self.request.environ[ROOMS_KEY]))
         with conversation(websocket):
             self.handler(websocket)
             websocket.accept()
@@ -127,7 +127,7 @@ def take_websocket(request: Request, allowed_origins: Origins | None = None) -> 
         HandShakeFailed: There is none.
         InvalidOrigin: Another site's page asks.
     """
-    websocket: BlockingWebSocket | None = request.environ.get(SOCKET)
+    websocket: BlockingWebSocket | None = request.environ.get(SOCKET_KEY)
     if websocket is None:
         websocket_handshake(request.headers, "*")
         logger.error("%r: this server carries no WebSockets; use `fairlead run --wsgi` or egg:fairlead", request.path)
@@ -178,4 +178,4 @@ def refusal(rejected: Reject, request: Request) -> Response:
 
 def _may_upgrade(environ: Mapping[str, object]) -> bool:
     """Whether an application may send ``Upgrade``: others than our server forbid it (PEP 3333), and so does HTTP/2."""
-    return ROOMS in environ and environ["SERVER_PROTOCOL"] == "HTTP/1.1"
+    return ROOMS_KEY in environ and environ["SERVER_PROTOCOL"] == "HTTP/1.1"

@@ -14,6 +14,7 @@ from fairlead.routing import REQUEST, ROOMS
 from fairlead.threads import THREADS, Pool, Threads
 from fairlead.transports.asgi import Receive, Scope, Send
 from fairlead.wsgi.answer import WSGIApp
+from fairlead.wsgi.environ import ROOMS_KEY
 from fairlead.wsgi.http import Exchange
 from fairlead.wsgi.sockets import serve_socket
 
@@ -71,7 +72,7 @@ class WSGI:
         rooms: Rooms = scope.get(ROOMS) or self.rooms
         if not rooms.started:
             await rooms.start()
-        extra: dict[str, Any] = {"fairlead.rooms": rooms}
+        extra: dict[str, Any] = {ROOMS_KEY: rooms}
         if scope["type"] == "http":
             exchange = Exchange(scope, receive, send, patience=self.limits.ping_timeout)
             await exchange.run(self.app, self._pool, extra)

@@ -13,6 +13,12 @@ from fairlead import __version__
 
 Environ = dict[str, Any]
 
+SOCKET_KEY = "fairlead.websocket"
+"""Where a handshake's environ has the connection."""
+
+ROOMS_KEY = "fairlead.rooms"
+"""Where every environ has the rooms of the process. Other servers put nothing there."""
+
 _PLAIN = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})  # PEP 3333: without the prefix
 _SEPARATORS = {"HTTP_COOKIE": "; "}  # RFC 6265, 4.2.1; all others are lists with commas (RFC 9110, 5.3)
 _PORTS = {"http": "80", "https": "443"}

@@ -21,12 +21,12 @@ from fairlead.threads import NoThread, Threads
 from fairlead.transports.asgi import RAW, RawExtension, Receive, Send, refuse
 from fairlead.wsgi.answer import Answer, Head, WSGIApp
 from fairlead.wsgi.body import ClientLeft
-from fairlead.wsgi.environ import Environ, make_environ
+from fairlead.wsgi.environ import SOCKET_KEY, Environ, make_environ
 from fairlead.wsgi.gevent import GeventWebSocket
 
 logger = logging.getLogger(__name__)
 
-_SOCKETS = ("fairlead.websocket", "wsgi.websocket", "werkzeug.socket")
+_SOCKETS = (SOCKET_KEY, "wsgi.websocket", "werkzeug.socket")
 _RESPONSE = "websocket.http.response"
 
 
@@ -141,7 +141,7 @@ async def serve_socket(
     def talk(ws: BlockingWebSocket) -> None:
         entrance = ws.entrance
         environ = make_environ(request.scope) | extra
-        environ["fairlead.websocket"] = ws
+        environ[SOCKET_KEY] = ws
         environ["wsgi.websocket"] = GeventWebSocket(entrance, environ)
         environ["wsgi.websocket_version"] = environ.get("HTTP_SEC_WEBSOCKET_VERSION", "13")
         extension: RawExtension | None = request.scope.get("extensions", {}).get(RAW)
