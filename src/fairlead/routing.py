@@ -45,6 +45,13 @@ ROOMS = "fairlead.rooms"
 more of every connection."""
 
 
+def request_of(scope: Scope) -> Request:
+    """The request that a router further out has made of a handshake, with what its guards left on it; or a new one."""
+    request: Request = scope.get(REQUEST) or Request(scope)
+    request.scope = scope
+    return request
+
+
 class Endpoint:
     """A route as a class. A new instance for each connection, the same one for both methods."""
 
@@ -138,8 +145,7 @@ class WebSocketRoute(BaseRoute):
             await _upgrade_required(scope, receive, send)
             return
         await receive()  # websocket.connect
-        request: Request = scope.get(REQUEST) or Request(scope)
-        request.scope = scope
+        request = request_of(scope)
         instance = self.endpoint() if isinstance(self.endpoint, type) else None
         if not await judge(request, send, self._guards(instance), self.allowed_origins):
             return
@@ -372,10 +378,7 @@ class Router(Registry, StarletteRouter):
         if route is None:
             await self._unmatched(receive, send, scope)
             return
-        request = scope.get(REQUEST)
-        if request is None:
-            request = scope[REQUEST] = Request(scope)
-        request.scope = scope
+        request = scope[REQUEST] = request_of(scope)
         own = route.allowed_origins if isinstance(route, WebSocketRoute) else None
         if await judge(request, send, self.guards, self.allowed_origins if own is None else own):
             await route.handle(scope, receive, send)

@@ -7,10 +7,9 @@ from typing import Any
 from fairlead.brokers import Broker
 from fairlead.errors import BrokerUnavailable
 from fairlead.guards import Origins, judge, normal_origins
-from fairlead.handshake import Request
 from fairlead.limits import Limits
 from fairlead.rooms.room import Rooms
-from fairlead.routing import REQUEST, ROOMS
+from fairlead.routing import ROOMS, request_of
 from fairlead.threads import THREADS, Pool, Threads
 from fairlead.transports.asgi import Receive, Scope, Send
 from fairlead.wsgi.answer import WSGIApp
@@ -78,8 +77,7 @@ class WSGI:
             await exchange.run(self.app, self._pool, extra)
             return
         await receive()  # websocket.connect
-        request: Request = scope.get(REQUEST) or Request(scope)
-        request.scope = scope
+        request = request_of(scope)
         if await judge(request, send, (), self._origins):
             await serve_socket(
                 self.app, request, receive, send, threads=self._threads, limits=self.limits, rooms=rooms, extra=extra
