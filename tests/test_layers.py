@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"transports", "brokers", "dialects"},
     {"rooms.hub"},
     {"transports.*", "brokers.*", "dialects.plain", "loops"},
-    {"rooms.node", "rooms.room"},
+    {"rooms.node", "rooms.room", "rooms.lifespan"},
     {"connection", "threads"},
     {"websocket"},
     {"paths", "guards", "handling", "link", "server", "static"},

@@ -16,10 +16,11 @@ from fairlead.django.origins import allowed_origins
 from fairlead.django.publishing import all_rooms
 from fairlead.django.settings import current
 from fairlead.django.websocket import ViewWebSocket
-from fairlead.errors import FairleadError, UsageError
+from fairlead.errors import UsageError
 from fairlead.handling import handle
 from fairlead.handshake import Request
 from fairlead.limits import Limits
+from fairlead.rooms.lifespan import keep
 from fairlead.rooms.room import Rooms
 from fairlead.sync import BlockingWebSocket, Entrance, converse
 from fairlead.threads import NoThread, Threads
@@ -70,7 +71,7 @@ class DjangoApplication:
             if refusal is not None:
                 await refuse(scope, send, refusal.status, refusal.body, headers=refusal.headers)
         elif kind == "lifespan":
-            await _lifespan(self.rooms, receive, send)
+            await keep(self.rooms, receive, send)
         else:
             raise UsageError(f"a Django project answers http, websocket and lifespan, and no {kind!r}")
 
@@ -147,16 +148,3 @@ def _examine(asked: Request) -> tuple[Answer | None, bool]:
         logger.warning("%r refused, HTTP 403: %s, nor in CSRF_TRUSTED_ORIGINS", asked.path, fault)
         return Answer(403, body=b"origin not allowed\n"), False
     return None, is_async_view(request)
-
-
-async def _lifespan(rooms: Rooms, receive: Receive, send: Send) -> None:
-    await receive()
-    try:
-        await rooms.start()
-    except FairleadError as exc:
-        await send({"type": "lifespan.startup.failed", "message": str(exc)})
-        return
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await rooms.close()
-    await send({"type": "lifespan.shutdown.complete"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fairlead.brokers import Broker
-from fairlead.errors import BrokerUnavailable
 from fairlead.guards import Origins, judge, normal_origins
 from fairlead.limits import Limits
+from fairlead.rooms.lifespan import keep
 from fairlead.rooms.room import Rooms
 from fairlead.routing import ROOMS, request_of
 from fairlead.threads import THREADS, Pool, Threads
@@ -66,7 +66,7 @@ class WSGI:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await keep(self.rooms, receive, send)
             return
         rooms: Rooms = scope.get(ROOMS) or self.rooms
         if not rooms.started:
@@ -82,15 +82,3 @@ class WSGI:
             await serve_socket(
                 self.app, request, receive, send, threads=self._threads, limits=self.limits, rooms=rooms, extra=extra
             )
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()  # lifespan.startup
-        try:
-            await self.rooms.start()
-        except BrokerUnavailable as exc:
-            await send({"type": "lifespan.startup.failed", "message": str(exc)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()  # lifespan.shutdown
-        await self.rooms.close()
-        await send({"type": "lifespan.shutdown.complete"})
