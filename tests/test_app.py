@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from tests.test_routing import http, refused, refusing, saying, told
+from tests.routes import http, refused, refusing, saying, told
 
 from fairlead import App, Calls, Endpoint, Limits, Request, Router, WebSocket, WebSocketRoute
 from fairlead.brokers.memory import MemoryBroker

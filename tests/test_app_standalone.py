@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from tests.test_routing import http, refused
+from tests.routes import http, refused
 from websockets.asyncio.client import connect as connect_socket
 
 from fairlead import App, Closed, Endpoint, Limits, Reject, Request, WebSocket
