@@ -6,14 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
-from tests.django.test_example import CHROMIUM, EXAMPLE, say, served, sign_up
+from playwright.sync_api import expect
+from tests.django.test_example import EXAMPLE, say, served, sign_up
+from tests.e2e.chromium import chromium, needs_chromium
 from tests.e2e.firefox import Firefox, Page, firefox, needs_firefox
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+    needs_chromium,
     needs_firefox,
 ]
 
@@ -32,9 +33,8 @@ def sign_up_in_firefox(browser: Firefox, url: str, name: str) -> Page:
 def test_chromium_and_firefox_talk_and_see_each_other_typing(tmp_path: Path) -> None:
     folder = tmp_path / "chat"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
-    with served(folder) as url, firefox() as browser, sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        ada, grace = sign_up(chromium, url, "ada"), sign_up_in_firefox(browser, url, "grace")
+    with served(folder) as url, chromium() as one, firefox() as other:
+        ada, grace = sign_up(one, url, "ada"), sign_up_in_firefox(other, url, "grace")
         ada.get_by_label("Message").press_sequentially("ah")
         grace.shows("#typing", "ada is typing…")
         say(ada, "ahoy <b>there</b> ☸")
@@ -45,4 +45,3 @@ def test_chromium_and_firefox_talk_and_see_each_other_typing(tmp_path: Path) -> 
         grace.click("#compose button")
         expect(ada.get_by_role("log")).to_contain_text("aye <i>aye</i>")
         grace.shows("#log", "aye <i>aye</i>")
-        chromium.close()

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import django
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from tests.django.test_runserver import hear_interrupts
+from tests.e2e.chromium import chromium, needs_chromium
 from tests.e2e.processes import exchange, until
 from tests.serving import free_port
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_chat"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.slow,
@@ -77,10 +77,8 @@ def served(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def sign_up(browser: Browser, url: str, name: str) -> Page:
@@ -117,7 +115,7 @@ def types_until_seen(page: Page, seen: Callable[[], object]) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_two_people_talk_see_each_other_typing_and_go_on_after_a_reload(tmp_path: Path, browser: Browser) -> None:
     folder = tmp_path / "chat"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
+from tests.e2e.chromium import chromium, needs_chromium
 from tests.e2e.processes import PATIENCE, Process, Reply, exchange, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -25,7 +25,6 @@ from websockets.typing import Origin
 pytestmark = pytest.mark.slow
 
 FAIRLEAD = str(Path(sys.executable).with_name("fairlead"))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEY = "k" * 43
 
 
@@ -456,10 +455,9 @@ def test_ctrl_c_ends_server_and_reloader(demo: Path) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_page_lives_and_comes_back_after_a_reload(demo: Path) -> None:
-    with reloading(demo) as process, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with reloading(demo) as process, chromium() as browser:
         page = browser.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -480,4 +478,3 @@ def test_page_lives_and_comes_back_after_a_reload(demo: Path) -> None:
         page.get_by_role("button", name="=").click()
         expect(page.locator("#sum")).to_have_text("6", timeout=PATIENCE * 1000)
         assert errors == []
-        browser.close()

@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from tests.docs_examples import ROOT, Example, examples, write
+from tests.e2e.chromium import chromium, needs_chromium
 from tests.e2e.processes import PATIENCE
-from tests.e2e.test_project import CHROMIUM, Running, running
+from tests.e2e.test_project import Running, running
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+    needs_chromium,
 ]
 
 EXAMPLES = list(examples(ROOT / "docs" / "tutorial.md"))
@@ -28,10 +29,8 @@ COMMANDS = [line for each in EXAMPLES if each.language == "sh" for line in each.
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def visit(browser: Browser, server: Running) -> Page:

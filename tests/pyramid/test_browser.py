@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
+from tests.e2e.chromium import chromium, needs_chromium
 from tests.e2e.firefox import firefox, needs_firefox
 from tests.pyramid.site import served
 from tests.pyramid.test_jobs import EXAMPLE
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -28,10 +26,9 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         del sys.modules[name]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@needs_chromium
 def test_two_pages_see_what_a_third_one_changes(url: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         errors: list[str] = []
         overview, job, other = (browser.new_context().new_page() for _ in range(3))
         for page, path in ((overview, "/"), (job, "/jobs/1/"), (other, "/jobs/")):
@@ -51,7 +48,6 @@ def test_two_pages_see_what_a_third_one_changes(url: str) -> None:
             expect(page.locator(state)).to_have_text("start")
         expect(overview.locator("#jobs")).not_to_contain_text("treasure")
         assert errors == []
-        browser.close()
 
 
 @needs_firefox
