@@ -397,7 +397,7 @@ async def test_a_read_full_of_tiny_frames_is_parsed_in_slices() -> None:
     connection.receive(text("") * 40_000)
     waiting = connection.transport._waiting
     assert waiting is not None
-    assert len(waiting.events) < 3_000
+    assert len(waiting.events) < 11_000
     assert len(connection.receiver.messages) == 10
 
 
