@@ -276,6 +276,7 @@ def test_a_body_that_is_shorter_than_its_length_is_an_error(body: Any) -> None:
         (OK, [("X", "☃")]),
         (OK, [("Content-Length", "x")]),
         (OK, [("Content-Length", "-1")]),
+        (OK, [("Content-Length", "1"), ("Content-Length", "2")]),
     ],
 )
 def test_a_head_that_cannot_be_sent_is_the_applications_mistake(status: str, headers: Any) -> None:

@@ -48,10 +48,11 @@ class Head:
             self.headers += _ASK_ANEW
         if self.status in _EMPTY:
             self.headers = [field for field in self.headers if field[0] != _LENGTH]
-        length = next((value for name, value in self.headers if name == _LENGTH), None)
-        if length is not None and not length.isdigit():
-            raise ValueError(f"Content-Length must be a number, not {length!r}")
-        self.length = None if length is None else int(length)
+        lengths = [value for name, value in self.headers if name == _LENGTH]
+        if len(lengths) > 1 or not all(each.isdigit() for each in lengths):
+            # RFC 9112, 6.3: of two lengths whoever is in between may believe the other one.
+            raise ValueError(f"Content-Length must be one number, not {lengths}")
+        self.length = int(lengths[0]) if lengths else None
 
 
 class Outlet(Protocol):
