@@ -271,6 +271,22 @@ async def test_a_client_that_leaves_ends_the_answer(serve: Callable[[Any], Any])
         await app.ended()
 
 
+@pytest.mark.parametrize("reads", [True, False])
+async def test_so_it_does_behind_a_body_without_a_length(serve: Callable[[Any], Any], reads: bool) -> None:
+    endless = Endless()
+
+    def app(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        if reads:
+            assert environ["wsgi.input"].read() == b"abc"
+        return endless(environ, start_response)
+
+    async with serve(WSGI(app)) as client, client() as raw:
+        raw.ask("POST /", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n")
+        await raw.until(bytes(100))
+        raw.vanish()
+        await endless.ended()
+
+
 async def test_so_it_does_while_its_body_is_unread() -> None:
     app = Endless()
     async with serving(WSGI(app)) as client, client() as raw:

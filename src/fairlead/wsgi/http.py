@@ -40,6 +40,8 @@ class Exchange:
         self._client: HttpExtension | None = scope.get("extensions", {}).get(EXTENSION)
         self._left = False
         self._more_body = _has_body(scope)
+        self._ahead: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue(1)
+        self._watching: asyncio.Task[None] | None = None
         self._started = False
         self._last: Future[None] | None = None
 
@@ -54,11 +56,10 @@ class Exchange:
         Raises:
             Exception: What the application raised, or did wrong; the server tells its client and its log.
         """
-        watching: asyncio.Task[None] | None = None
         try:
             environ = make_environ(self._scope, await self._body()) | extra
-            if self._client is None and not self._more_body:
-                watching = asyncio.create_task(self._watch())
+            if not self._more_body:
+                self._begin_watch()
             await pool.run(lambda: self._answer(app, environ))
             if self._last is not None:
                 await asyncio.wrap_future(self._last)
@@ -70,8 +71,8 @@ class Exchange:
             await self._emit(_TOO_SLOW)
         finally:
             self._bridge.end()
-            if watching is not None:
-                watching.cancel()
+            if self._watching is not None:
+                self._watching.cancel()
 
     def _answer(self, app: WSGIApp, environ: Environ) -> None:
         if not self._gone:  # while it waited for its turn
@@ -99,6 +100,7 @@ class Exchange:
             raise ClientLeft from closed
 
     async def _emit(self, events: list[MutableMapping[str, Any]]) -> None:
+        self._begin_watch()
         for event in events:
             if self._gone:
                 raise ClientLeft
@@ -126,16 +128,22 @@ class Exchange:
 
     def _fetch_from_thread(self) -> bytes:
         try:
-            return self._bridge.call(self._fetch)
+            return self._bridge.call(self._fetch_beside)
         except Closed as closed:
             raise ClientLeft from closed
+
+    async def _fetch_beside(self) -> bytes:
+        self._begin_watch()  # first: of two who receive at once, one would get what is the other's
+        return await self._fetch()
 
     async def _fetch(self) -> bytes:
         """The next piece of the body; the server reads no more than is taken here."""
         while self._more_body:
+            if self._left and self._ahead.empty():
+                raise ClientLeft
             try:
                 async with asyncio.timeout(self._patience):
-                    event = await self._receive()
+                    event = await (self._receive() if self._watching is None else self._ahead.get())
             except TimeoutError:
                 raise ClientStalled(f"the client sent nothing of its body for {self._patience:g} s") from None
             if event["type"] == "http.disconnect":
@@ -146,11 +154,18 @@ class Exchange:
                 return bytes(piece)
         return b""
 
+    def _begin_watch(self) -> None:
+        """Under a foreign server, that the client left is an event behind its body: so a little of that is read ahead
+        as soon as an answer begins, which may be endless."""
+        if self._client is None and self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+
     async def _watch(self) -> None:
-        """Under a foreign server, that the client left is an event behind its body."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._left = True
+        while not self._left:
+            event = await self._receive()
+            self._left = event["type"] == "http.disconnect"
+            if self._more_body:
+                await self._ahead.put(event)
 
 
 _TOO_SLOW: list[MutableMapping[str, Any]] = [
