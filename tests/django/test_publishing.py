@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.urls import path
 from tests.django.site import serving
 
-from fairlead.django import publish_on_commit, require_websocket, room
+from fairlead.django import publish_on_commit, require_websocket, room, trigger
 from fairlead.errors import InvalidRoom, UsageError
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -111,7 +111,16 @@ async def test_in_an_async_view_there_is_no_transaction_to_wait_for() -> None:
         assert await client.receive() == "at once"
 
 
-@pytest.mark.parametrize(("to", "data"), [("news", object()), ("", "x"), ("news", float), ("news", "no server here")])
+def endless() -> list[object]:
+    """What holds itself."""
+    found: list[object] = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("to", "data"), [("news", object()), ("", "x"), ("news", float), ("news", endless()), ("news", "no server here")]
+)
 def test_a_publication_that_fails_is_logged_and_breaks_nothing(
     to: str, data: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,3 +151,33 @@ async def test_a_publication_that_fails_in_the_event_loop_is_logged_too(
         assert await client.receive() == "still here"
         await client.closed()
     assert "cannot publish to news: the broker is gone" in caplog.text
+
+
+async def test_text_that_is_none_breaks_no_async_view(caplog: pytest.LogCaptureFixture) -> None:
+    @require_websocket
+    async def view(request: Any) -> None:
+        publish_on_commit("news", "half a pair: \ud800")
+        await request.websocket.send("still here")
+
+    async with serving(path("", view)) as server, server.connect("/") as client:
+        assert await client.receive() == "still here"
+        await client.closed()
+    assert "cannot publish to news: 'utf-8' codec" in caplog.text
+
+
+def test_where_nobody_knows_when_it_is_committed_nothing_is_published_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transaction.set_autocommit(False)
+    try:
+        publish_on_commit("news", "x")
+        trigger("news", "x")
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+        connections.close_all()
+    assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
+        "cannot publish to news",
+        "cannot trigger ['news']",
+    ]
+    assert "manual transaction management" in caplog.text

@@ -119,7 +119,7 @@ def trigger(to: Room | Sequence[Room], data: object, *, using: str | None = None
     several = [to] if isinstance(to, str | Mapping) else list(to)
     try:
         content = msgspec.Raw(msgspec.json.encode(data))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         logger.exception("cannot trigger %r", several)
         return
     failure = f"cannot trigger {several!r}"

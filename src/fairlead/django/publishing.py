@@ -58,7 +58,7 @@ def publish_on_commit(to: Room | RoomName, data: object, *, using: str | None = 
     try:
         target = to if isinstance(to, Room) else room(to)
         content = data if isinstance(data, str | bytes) else msgspec.Raw(msgspec.json.encode(data))
-    except (FairleadError, TypeError, ValueError):
+    except (FairleadError, TypeError, ValueError, RecursionError):
         logger.exception("cannot publish to %r", to)
         return
 
@@ -77,20 +77,24 @@ def after_commit(call: Callable[[], None], failure: str, *, using: str | None) -
 
     Args:
         call: Is called in the thread that commits, or in the event loop where there is no transaction.
-        failure: What the log says where it raises one of our errors.
+        failure: What the log says where it raises one of our errors, or ValueError; or where nobody knows when the
+            transaction is committed, since autocommit is turned off.
         using: The database.
     """
 
     def calling() -> None:
         try:
             call()
-        except FairleadError as exc:
+        except (FairleadError, ValueError) as exc:
             logger.error("%s: %s", failure, exc)
 
     if running_loop() is not None:  # where Django has no transactions, and refuses to look for one
         calling()
-    else:
+        return
+    try:
         transaction.on_commit(calling, using=using, robust=True)
+    except transaction.TransactionManagementError as exc:
+        logger.error("%s: %s", failure, exc)
 
 
 def in_background(awaited: Awaitable[object], failure: str) -> None:
