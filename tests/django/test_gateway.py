@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from tests.django.site import serving
 
 from fairlead.django import bootstrap, gateway, require_websocket, trigger
 from fairlead.django.gateway import Registry
-from fairlead.errors import InvalidRoom
+from fairlead.errors import InvalidRoom, UsageError
 from fairlead.gateway.app import Gateway
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, UpstreamSettings
 from fairlead.testing import RunningServer, running
@@ -84,6 +84,21 @@ def test_the_answer_is_what_all_registered_functions_say(rooms: Registry) -> Non
     assert not rooms.allows(user(), {"team": 8}) and not rooms.allows(user(), "user/8/inbox")
     with pytest.raises(InvalidRoom):
         rooms.allows(user(), "")
+
+
+@pytest.mark.parametrize("given", ["user/7/", b"user/7/", {"team": 7}, None])
+@pytest.mark.parametrize("register", [Registry.allow, Registry.allow_prefixes, Registry.join])
+def test_a_room_that_is_not_in_a_list_allows_nothing(
+    given: Any, register: Callable[..., object], rooms: Registry
+) -> None:
+    def own(user: Any) -> Any:
+        return given
+
+    register(rooms, own)
+    with pytest.raises(UsageError, match=f"own must return a list of rooms or prefixes, not {type(given).__name__}"):
+        ask(user())
+    with pytest.raises(UsageError):
+        rooms.allows(user(), "umbrella")
 
 
 def test_rights_last_as_long_as_the_setting_says(rooms: Registry) -> None:

@@ -59,11 +59,15 @@ class Registry:
         return function
 
     def answer(self, user: Any) -> dict[str, object]:
-        """What the gateway is told of a user's rooms: ``allowed_rooms``, ``allowed_prefixes`` and ``rooms``."""
+        """What the gateway is told of a user's rooms: ``allowed_rooms``, ``allowed_prefixes`` and ``rooms``.
+
+        Raises:
+            UsageError: One of the functions returned no list of rooms.
+        """
         return {
-            "allowed_rooms": [room for each in self._allowed for room in each(user)],
-            "allowed_prefixes": [prefix for each in self._prefixes for prefix in each(user)],
-            "rooms": [room for each in self._joined for room in each(user)],
+            "allowed_rooms": _collected(self._allowed, user),
+            "allowed_prefixes": _collected(self._prefixes, user),
+            "rooms": _collected(self._joined, user),
         }
 
     def allows(self, user: Any, room: Room) -> bool:
@@ -71,11 +75,24 @@ class Registry:
 
         Raises:
             InvalidRoom: It cannot be a room's name, or one of the functions returned what can be none.
+            UsageError: One of them returned no list of rooms.
         """
         given = self.answer(user)
         allowed: Sequence[object] = given["allowed_rooms"]  # type: ignore[assignment]  # see answer()
         prefixes: Sequence[str] = given["allowed_prefixes"]  # type: ignore[assignment]
         return Grants(allowed, prefixes).allows(room_key(room))
+
+
+def _collected(functions: Iterable[Callable[[Any], Iterable[object]]], user: Any) -> list[object]:
+    found: list[object] = []
+    for function in functions:
+        given = function(user)
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+            # A room alone can be iterated, too: "users/7/" as a list of prefixes would be all that begins with a "u".
+            name = getattr(function, "__qualname__", function)
+            raise UsageError(f"{name} must return a list of rooms or prefixes, not {type(given).__name__}")
+        found.extend(given)
+    return found
 
 
 rooms = Registry()
