@@ -8,7 +8,7 @@ from django.core.management.base import SystemCheckError
 from django.test.utils import override_settings
 
 from fairlead.django import get_asgi_application
-from fairlead.django.checks import check_order
+from fairlead.django.checks import check_order, check_settings
 from fairlead.django.origins import Origins
 from fairlead.django.settings import current, read
 from fairlead.errors import SettingsError
@@ -58,6 +58,22 @@ def test_a_broker_that_does_not_exist_is_named_by_the_check() -> None:
     with override_settings(FAIRLEAD={"broker": {"url": "pigeon://"}}):
         with pytest.raises(SystemCheckError, match="memory://"):
             call_command("check")
+
+
+@pytest.mark.parametrize(
+    ("gateway", "warned"),
+    [
+        ({"url": "http://127.0.0.1:8101"}, ["fairlead.W002"]),
+        ({"key": ""}, ["fairlead.W002"]),
+        ({"url": "http://127.0.0.1:8101", "key": "a-key"}, []),
+        ({"expires_in": 60}, []),  # it only asks
+    ],
+)
+def test_a_gateway_without_a_key_is_named_by_the_check(gateway: dict[str, object], warned: list[str]) -> None:
+    with override_settings(FAIRLEAD={"gateway": gateway}):
+        assert [warning.id for warning in check_settings()] == warned
+    with override_settings(FAIRLEAD={}):
+        assert check_settings() == []
 
 
 def test_settings_are_read_again_when_a_test_overrides_them() -> None:

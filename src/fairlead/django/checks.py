@@ -14,12 +14,23 @@ from fairlead.errors import SettingsError
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """The setting ``FAIRLEAD`` can be used."""
+    """The setting ``FAIRLEAD`` can be used, and where it names a gateway it has a key to trigger with."""
+    written = getattr(settings, "FAIRLEAD", {})
     try:
-        from_url(read(getattr(settings, "FAIRLEAD", {})).broker.url)
+        found = read(written)
+        from_url(found.broker.url)
     except SettingsError as exc:
         return [Error(str(exc), id="fairlead.E001")]
-    return []
+    named = not {"url", "key"}.isdisjoint(written.get("gateway", ()))
+    if not named or found.gateway.key:
+        return []
+    return [
+        Warning(
+            "settings.FAIRLEAD: gateway.key is empty, so nothing can be triggered",
+            hint="Set it to one of the gateway's api.keys; if it comes from a variable, export that here, too.",
+            id="fairlead.W002",
+        )
+    ]
 
 
 def check_order(**kwargs: Any) -> list[CheckMessage]:
