@@ -72,6 +72,21 @@ def test_a_project_is_none(run: Run) -> None:
     assert (status, err) == (1, "fairlead: --wsgi is for MODULE:NAME, not for a project's folder\n")
 
 
+def test_check_says_whether_and_where_it_would_be_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "site_of_wsgi:app: a WSGI application on http://127.0.0.1:8000\n"
+    assert run("check", "--wsgi", "site_of_wsgi:app") == (0, said, "")
+    fault = "fairlead: site_of_wsgi:nothing is no WSGI application, but int\n"
+    assert run("check", "--wsgi", "site_of_wsgi:nothing") == (1, "", fault)
+    monkeypatch.setenv("FAIRLEAD_BROKER__URL", "pigeon://")
+    assert run("check", "--wsgi", "site_of_wsgi:app")[0] == 1
+
+
+@pytest.mark.parametrize("target", [[], ["demo"], ["demo/server.yml"], ["-c", "fairlead.toml"]])
+def test_check_takes_no_project_for_one(run: Run, target: list[str]) -> None:
+    assert run("new", "demo")[0] == 0
+    assert run("check", "--wsgi", *target) == (1, "", "fairlead: --wsgi is for MODULE:NAME\n")
+
+
 async def test_settings_and_flags_reach_the_application(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIRLEAD_SERVER__ALLOWED_ORIGINS", "https://page.example")
     monkeypatch.setenv("FAIRLEAD_LIMITS__PING_TIMEOUT", "70")

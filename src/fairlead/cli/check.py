@@ -13,6 +13,7 @@ import typer
 from fairlead.app.settings import FILE
 from fairlead.cli.listening import check_startable
 from fairlead.cli.routes import rows
+from fairlead.cli.run import wsgi_application
 from fairlead.cli.target import Target
 from fairlead.errors import UsageError
 from fairlead.gateway.settings import GatewaySettings
@@ -26,6 +27,7 @@ def check(
         typer.Argument(metavar="TARGET", help="The gateway's settings in TOML, a project's folder, or MODULE:NAME."),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="As for the gateway.")] = None,
+    wsgi: Annotated[bool, typer.Option("--wsgi", help="MODULE:NAME is a WSGI application, as for run.")] = False,
 ) -> int:
     """Say whether and how the gateway or a project would start.
 
@@ -36,7 +38,12 @@ def check(
     """
     if target is not None and config is not None:
         raise UsageError("two files: give one, with -c or without it")
-    if config is None and (place := _project(target)) is not None:
+    place = _project(target) if config is None else None
+    if wsgi:
+        if place is None or place.is_project:
+            raise UsageError("--wsgi is for MODULE:NAME")
+        return _check_wsgi(place)
+    if place is not None:
         return _check_project(place)
     path = config if target is None else Path(target)
     settings = load(GatewaySettings, path, os.environ, {})
@@ -72,6 +79,15 @@ def _check_project(place: Target) -> int:
     served = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "an application"
     scheme = "https" if server.certfile else "http"
     typer.echo(f"{place}: {served} on {_address(scheme, server)}")
+    return 0
+
+
+def _check_wsgi(place: Target) -> int:
+    settings = place.settings()
+    server_context(settings.server)
+    wsgi_application(place, settings, {})
+    scheme = "https" if settings.server.certfile else "http"
+    typer.echo(f"{place}: a WSGI application on {_address(scheme, settings.server)}")
     return 0
 
 
