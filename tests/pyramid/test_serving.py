@@ -47,7 +47,8 @@ args = (sys.stderr,)
 
 @contextmanager
 def pserve(*arguments: str, folder: Path) -> Iterator[Process]:
-    environ = {**os.environ, "PYTHONPATH": str(EXAMPLE)}
+    folders = os.pathsep.join([str(EXAMPLE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environ = {**os.environ, "PYTHONPATH": folders}
     process = Process([str(Path(sys.executable).with_name("pserve")), *arguments], folder=folder, environ=environ)
     try:
         yield process
@@ -97,6 +98,15 @@ def test_the_example_runs_with_pserve_and_drains(tmp_path: Path) -> None:
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
         assert process.wait() == 0
         assert not [line for line in process.lines if "Traceback" in line]
+
+
+@pytest.mark.slow
+def test_where_it_listens_is_said_whatever_is_logged(tmp_path: Path) -> None:
+    ini = INI.format(app="", server="use = egg:fairlead\nport = 0").partition("[loggers]")[0]
+    (tmp_path / "silent.ini").write_text(ini)
+    with pserve("silent.ini", folder=tmp_path) as process:
+        port = int(process.line(r"listening: http://127\.0\.0\.1:(\d+)")[1])
+        assert answers(port, process)
 
 
 @pytest.mark.slow

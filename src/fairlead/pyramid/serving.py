@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, TypeVar
 
@@ -21,8 +22,6 @@ from fairlead.threads import THREADS
 from fairlead.wsgi import WSGI
 from fairlead.wsgi.answer import WSGIApp
 from fairlead.wsgi.application import POOL
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -90,6 +89,11 @@ def _read(type_: type[T], given: Mapping[str, object], prefix: str = "") -> T:
         raise SettingsError(f"[server]: {prefix}{exc}") from None
 
 
+def _say(addresses: Sequence[str]) -> None:
+    """Whatever is logged: most ini files have no log of this level."""
+    print(f"listening: {addresses[0]}", file=sys.stderr, flush=True)
+
+
 def _serve(app: WSGIApp, server: ServerSettings, limits: Limits) -> None:
     application = WSGI(
         app,
@@ -112,5 +116,5 @@ def _serve(app: WSGIApp, server: ServerSettings, limits: Limits) -> None:
         keyfile=server.keyfile,
         limits=limits,
         flush=application.rooms.flush,
-        ready=lambda addresses: logger.info("listening: %s", addresses[0]),
+        ready=_say,
     )
