@@ -363,7 +363,10 @@ def test_port_in_use_is_one_line_without_a_traceback(file: Path) -> None:
         gateway = process("gateway", "-c", str(file), "--port", port, "--api-port", "0")
         out, err = gateway.communicate(timeout=60)
     assert (gateway.returncode, out) == (1, "")
-    assert err == f"fairlead: cannot listen on 127.0.0.1:{port}: address already in use\n"
+    assert err == (
+        f"fairlead: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "stop what listens there, or choose another port\n"
+    )
 
 
 @pytest.mark.slow

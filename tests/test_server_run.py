@@ -17,6 +17,8 @@ from fairlead.errors import CannotListen, UsageError
 from fairlead.limits import Limits
 from fairlead.server import Listener
 
+IN_USE = "address already in use; stop what listens there, or choose"
+
 
 async def accepting(scope: Any, receive: Any, send: Any) -> None:
     """Lets every socket in and waits for its end."""
@@ -111,7 +113,7 @@ async def test_a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not(tmp
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     async with serving(accepting, uds=str(path)):
-        with pytest.raises(CannotListen, match=f"^cannot listen on {re.escape(str(path))}: address already in use$"):
+        with pytest.raises(CannotListen, match=f"^cannot listen on {re.escape(str(path))}: {IN_USE} another path$"):
             async with serving(accepting, uds=str(path)):
                 pass
         async with unix_connect(str(path), "ws://localhost/"):
@@ -139,7 +141,7 @@ async def test_a_failing_startup_is_an_error_and_leaves_nothing_listening() -> N
 async def test_a_port_in_use_is_named_with_its_cause() -> None:
     async with serving(accepting) as server:
         where = f"127.0.0.1:{port(server)}"
-        with pytest.raises(CannotListen, match=f"^cannot listen on {where}: address already in use$"):
+        with pytest.raises(CannotListen, match=f"^cannot listen on {where}: {IN_USE} another port$"):
             async with serving(accepting, also=[Listener(app=accepting, port=port(server))]):
                 pass
 

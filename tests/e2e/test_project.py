@@ -322,7 +322,10 @@ def test_taken_port_is_one_line_and_a_status(demo: Path) -> None:
         port = taken.getsockname()[1]
         ended = fairlead("run", f"--port={port}", folder=demo)
     assert ended.returncode == 1
-    assert ended.stderr == f"fairlead: cannot listen on 127.0.0.1:{port}: address already in use\n"
+    assert ended.stderr == (
+        f"fairlead: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "stop what listens there, or choose another port\n"
+    )
 
 
 def test_unix_socket_is_removed_at_the_end(demo: Path) -> None:

@@ -112,7 +112,10 @@ class _Endpoint:
         place = self.listener.uds or _joined(self.listener.host, self.listener.port)
         number = exc.errno or 0  # below zero it is of the name's resolution
         cause = os.strerror(number) if number > 0 else exc.strerror or str(exc)
-        return CannotListen(f"cannot listen on {place}: {cause.lower()}")
+        remedy = ""
+        if number == errno.EADDRINUSE:
+            remedy = f"; stop what listens there, or choose another {'path' if self.listener.uds else 'port'}"
+        return CannotListen(f"cannot listen on {place}: {cause.lower()}{remedy}")
 
 
 class Server(uvicorn.Server):
