@@ -243,6 +243,21 @@ async def test_what_it_raises_closes_with_1011_and_only_the_log_says_why(
     assert site.ws.id in record.getMessage() and record.exc_info is not None
 
 
+async def test_that_another_ones_client_left_is_a_failure(visit: Visit, caplog: pytest.LogCaptureFixture) -> None:
+    async def act(client: Any) -> None:
+        assert await client.receive() == "before"
+        assert await client.closed() == (1011, "")
+        await site.ended()
+
+    def talk(ws: BlockingWebSocket) -> None:
+        ws.send("before")
+        raise Closed(1006)  # as sending to a connection raises that is over; this one is not
+
+    site = Site(talk)
+    await visit(site, act)
+    assert site.fault is None and "connection closed with code 1006" in caplog.text
+
+
 async def test_whoever_never_uses_it_has_to_refuse(visit: Visit, caplog: pytest.LogCaptureFixture) -> None:
     site = Site(lambda ws: (ws.path, ws.closed, ws.close_code, ws.subprotocol))
     with pytest.raises(Exception, match="403"):

@@ -322,17 +322,19 @@ async def converse(
     started, code = loop.time(), CloseCode.NORMAL
     try:
         result = await threads.run(lambda: talk(ws))
-    except Closed:
-        pass  # the client left while the thread was sending
     except asyncio.CancelledError:
         if isinstance(entrance.holder, BlockingWebSocket):
             entrance.holder.abandon(CloseCode.SERVICE_RESTART, "service restart")
         raise
-    except Exception:
-        if entrance.holder is None:
-            raise
-        logger.exception("connection %s: the code behind %r failed", ws.id, ws.path)
-        code = CloseCode.INTERNAL_ERROR
+    except Exception as exc:
+        holder = entrance.holder
+        # While the thread was sending to it; sending to another connection raises the same, and that is a failure.
+        client_left = isinstance(exc, Closed) and (not isinstance(holder, BlockingWebSocket) or holder.closed)
+        if not client_left:
+            if holder is None:
+                raise
+            logger.exception("connection %s: the code behind %r failed", ws.id, ws.path)
+            code = CloseCode.INTERNAL_ERROR
     finally:
         entrance.bridge.end()
         if isinstance(entrance.holder, BlockingWebSocket):

@@ -188,6 +188,35 @@ async def test_a_view_that_sends_to_a_client_that_left_ends_without_a_word(caplo
     assert "Traceback" not in caplog.text
 
 
+async def test_a_view_that_sends_to_another_ones_client_that_left_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    members: list[Any] = []
+
+    @require_websocket
+    def view(request: Any) -> None:
+        members.append(request.websocket)
+        for message in request.websocket:
+            for each in members:
+                each.send(message)
+
+    @require_websocket
+    async def view_async(request: Any) -> None:
+        members.append(request.websocket)
+        async for message in request.websocket:
+            for each in members:
+                await each.send(message)
+
+    async with serving(path("", view), path("async", view_async)) as server:
+        for where in ("/", "/async"):
+            async with server.connect(where) as one:
+                await one.send("hello")
+                assert await one.receive() == "hello"
+            async with server.connect(where) as two:
+                await two.send("is anybody here?")
+                assert await two.closed() == (1011, "")
+            members.clear()
+    assert caplog.text.count("Internal Server Error: ") == 2
+
+
 async def test_an_async_view_that_neither_reads_nor_sends_is_ended_some_time_after_its_client_left() -> None:
     ended = asyncio.Event()
 

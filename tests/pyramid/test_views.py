@@ -16,6 +16,7 @@ from pyramid.response import Response
 from tests.pyramid.site import Asynchronous, Echo, Node, application, page, served
 from tests.pyramid.wire import CLOSE, UPGRADE, text, wire
 
+from fairlead.errors import Closed
 from fairlead.pyramid import is_websocket
 from fairlead.testing import FakeClock, RunningServer, rejects
 
@@ -209,6 +210,22 @@ async def test_what_is_raised_after_the_101_is_1011_and_in_the_log_once(
         assert await client.closed() == (1011, "")
     (record,) = errors(caplog)
     assert record.exc_info is not None and "secret words" in str(record.exc_info[1])
+
+
+async def test_that_another_ones_client_left_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    def forwards(request: Request) -> None:
+        request.websocket.send("in")
+        raise Closed(1006)  # as sending to a connection raises that is over; this one is not
+
+    def more(config: Configurator) -> None:
+        config.add_route("forwards", "/forwards")
+        config.add_view(forwards, route_name="forwards", websocket=True)
+
+    async with served(application(more=more)) as server, server.connect("/forwards") as client:
+        assert await client.receive() == "in"
+        assert await client.closed() == (1011, "")
+    (record,) = errors(caplog)
+    assert record.exc_info is not None and isinstance(record.exc_info[1], Closed)
 
 
 async def test_what_is_around_a_failing_view_sees_a_failure(caplog: pytest.LogCaptureFixture) -> None:

@@ -227,9 +227,9 @@ def _talking_async(view: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
 
 
 def _excuse(request: SocketRequest, error: Exception) -> None:
-    """Raise a view's error, unless it says nothing but that the client left while the view was sending."""
+    """Raise a view's error, unless it says nothing but that the client left while the view was sending to it."""
     accepted = request.websocket.accepted
-    if not (accepted and is_closed(error)):
+    if not (accepted and request.websocket.closed and is_closed(error)):
         request.websocket_failed = accepted
         raise error
 

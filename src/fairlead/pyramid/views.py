@@ -157,9 +157,9 @@ def conversation(websocket: BlockingWebSocket) -> Iterator[None]:
         yield
     except Failed:
         raise
-    except Closed:
-        pass  # the client left
     except Exception as exc:
+        if isinstance(exc, Closed) and (websocket.closed or not websocket.accepted):
+            return  # the client left, and not another one's that the view sends to
         if not websocket.accepted:
             raise
         logger.exception("connection %s: the view of %r failed", websocket.id, websocket.path)
