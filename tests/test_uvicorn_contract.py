@@ -18,6 +18,7 @@ from uvicorn.protocols import utils
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from fairlead.server.arrival import Arrival
 from fairlead.server.http import HttpProtocol
 from fairlead.server.run import Server
 from fairlead.server.websocket import WebSocketProtocol
@@ -66,7 +67,7 @@ def test_the_installed_version_is_one_that_was_looked_at() -> None:
 def test_protocol_classes_are_called_with_these_arguments() -> None:
     expected = ["config", "server_state", "app_state", "_loop"]
     assert parameters(HttpToolsProtocol) == expected
-    assert parameters(HttpProtocol)[:4] == expected
+    assert parameters(HttpProtocol)[:4] == parameters(Arrival)[:4] == expected
     assert parameters(WebSocketProtocol)[:4] == expected
 
 

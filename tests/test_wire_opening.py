@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from fairlead.wire.extensions import Extension
-from fairlead.wire.opening import Head, Opening, Refusal, judge, parse_head, refusal_head
+from fairlead.wire.opening import NAMES, Head, Opening, Refusal, judge, open_head, parse_head, refusal_head
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="  # the example of RFC 6455, 1.3
 GOOD = (
@@ -399,6 +399,21 @@ def test_a_parsed_head_is_what_judge_takes() -> None:
     head = parse_head(b"GET / HTTP/1.1\r\n" + b"".join(b"%s: %s\r\n" % field for field in GOOD) + b"\r\n")
     assert isinstance(head, Head)
     assert judge(*head) == accepted()
+
+
+def test_a_head_is_judged_at_once_or_not_at_all() -> None:
+    lines = [b"GET / HTTP/1.1\r\n", *(b"%s: %s\r\n" % field for field in GOOD), b"\r\n"]
+    opened = open_head(b"".join(lines))
+    assert opened == (accepted(), [(name.lower(), value) for name, value in GOOD])
+    assert all(name is NAMES[name] for name, _ in opened[1])  # kept once for all connections
+    assert open_head(b"".join(lines[:-1])) is None
+    assert open_head(b"".join(lines).replace(b"13", b"8")) is None
+
+
+def test_values_do_not_make_letters_together() -> None:
+    for values in ([b"a=\xd0", b"\x85=b"], [b"a=\xd0\x85", b"\x85"], ["a=\x85".encode()]):
+        refused(changed(b"Cookie", *values))
+    accepted(changed(b"Cookie", b"a=\xd0", b"a=\xd0\x85"))
 
 
 @pytest.mark.parametrize(

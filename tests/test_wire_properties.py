@@ -28,7 +28,7 @@ from fairlead.wire.messages import (
     Pong,
     close_payload,
 )
-from fairlead.wire.opening import Head, Opening, Refusal, judge, parse_head
+from fairlead.wire.opening import Head, Opening, Refusal, judge, open_head, parse_head
 
 EXAMPLES = int(os.environ.get("FAIRLEAD_EXAMPLES", "25"))
 examples = settings(derandomize=True, deadline=None, max_examples=EXAMPLES)
@@ -361,7 +361,8 @@ HEAD = (
 @examples
 @given(st.integers(0, len(HEAD)), st.integers(0, 3), st.binary(max_size=3))
 def test_a_damaged_head_is_refused_or_opened_and_answered_without_its_bytes(at: int, lost: int, put: bytes) -> None:
-    head = parse_head(HEAD[:at] + put + HEAD[at + lost :])
+    data = HEAD[:at] + put + HEAD[at + lost :]
+    head = parse_head(data)
     verdict = judge(*head) if isinstance(head, Head) else head
     response = verdict.response()
     status = 101 if isinstance(verdict, Opening) else verdict.status
@@ -370,6 +371,8 @@ def test_a_damaged_head_is_refused_or_opened_and_answered_without_its_bytes(at: 
     if isinstance(verdict, Refusal):
         assert response.endswith(b"\r\n\r\n" + verdict.body)
         assert response.count(b"\r\n\r\n") == 1
+    opened = isinstance(head, Head) and isinstance(verdict, Opening)
+    assert open_head(data) == ((verdict, head.headers) if opened else None)
     if isinstance(head, Head):
         for name, value in head.headers:
             assert name.isascii() and not set(name + value) & set(b"\r\n\0\x0b\x0c")

@@ -16,7 +16,7 @@ from random import Random
 from fuzzing.harness import Mutation, require
 
 from fairlead.wire.deflate import negotiate
-from fairlead.wire.opening import Field, Head, Opening, Refusal, judge, parse_head
+from fairlead.wire.opening import Field, Head, Opening, Refusal, judge, open_head, parse_head
 
 LENGTH = 600
 LOOSE, OWN = 1, 2  # bits of the first byte
@@ -36,6 +36,8 @@ def check(data: bytes) -> None:
     verdict = head if isinstance(head, Refusal) else judge(*head)
     if isinstance(head, Head) and not option & LOOSE:
         _check_again(head, verdict)
+        opened = None if isinstance(verdict, Refusal) else (verdict, head.headers)
+        require(open_head(text) == opened, "judged at once, differently")
     if isinstance(verdict, Refusal):
         _check_refusal(verdict, isinstance(head, Head) and head.method == b"HEAD")
     else:

@@ -22,7 +22,7 @@ from fairlead.server.lingering import Lingering
 from fairlead.server.websocket import WebSocketProtocol
 from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.shared import Shared, peer
-from fairlead.wire.opening import Opening, Refusal, judge
+from fairlead.wire.opening import NAMES, Opening, Refusal, judge
 
 _UPGRADING = frozenset({b"connection", b"http2-settings", b"upgrade"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
@@ -37,19 +37,6 @@ so much longer, or a head that is just not too large would be refused where it c
 
 HELD = 512 * 1024
 """Bytes that may wait behind requests that are being answered: twice what an event loop reads at once."""
-
-
-_NAMES = {
-    name: name
-    for name in (
-        b"accept accept-encoding accept-language authorization cache-control connection cookie dnt forwarded host "
-        b"origin pragma priority referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
-        b"sec-fetch-site sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version "
-        b"upgrade user-agent x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip x-request-id"
-    ).split()
-}
-"""Of headers that browsers and proxies send: kept once, and not by every connection whose handler keeps its request, 50
-bytes for each."""
 
 
 class _Refused(Exception):
@@ -110,6 +97,19 @@ class HttpProtocol(HttpToolsProtocol):
             transport.abort()
         else:
             self._expect_head()
+
+    def begin(self, transport: asyncio.Transport, deadline: asyncio.TimerHandle | None, data: bytes) -> None:
+        """Take a connection over, with what has come on it.
+
+        Args:
+            transport: The socket's transport.
+            deadline: Drops it unless the head is there in time.
+            data: The head's beginning.
+        """
+        self._deadline = deadline
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_complete()
@@ -311,7 +311,7 @@ class HttpProtocol(HttpToolsProtocol):
         # The parser holds us and we hold it: nothing of the request shall outlive the handshake.
         self.parser = None  # type: ignore[assignment]  # as uvicorn does when the connection is lost
         protocol = WebSocketProtocol(self.config, self.server_state, self.app_state, shared=self.shared)
-        headers = [(_NAMES.get(name, name), value) for name, value in self.headers]
+        headers = [(NAMES.get(name, name), value) for name, value in self.headers]
         protocol.begin(self.transport, opening, headers, early)
 
     def on_response_complete(self) -> None:

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from fairlead.errors import CannotListen, UsageError
 from fairlead.limits import Limits
-from fairlead.server.http import HttpProtocol
+from fairlead.server.arrival import Arrival
 from fairlead.server.lingering import LINGER
 from fairlead.server.websocket import WebSocketProtocol
 from fairlead.transports.native import NativeTransport
@@ -354,7 +354,7 @@ def _config(listener: Listener, shared: Shared, *, lifespan: Any) -> Config:
         listener.app,
         host=listener.host,
         port=listener.port,
-        http=functools.partial(HttpProtocol, shared=shared),  # type: ignore[arg-type]  # called like a class
+        http=functools.partial(Arrival, shared=shared),  # type: ignore[arg-type]  # called like a class
         ws=functools.partial(WebSocketProtocol, shared=shared),  # type: ignore[arg-type]
         lifespan=lifespan,
         interface="asgi3",

@@ -33,8 +33,23 @@ _VERSION = re.compile(rb"HTTP/([0-9]\.[0-9])")
 # RFC 9110, 7.2: uri-host [":" port]; no comma (two hosts merged), no percent-encoding and no IPvFuture (nobody's).
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
 
+_COMMON = (
+    b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Cookie DNT Forwarded Host Origin "
+    b"Pragma Priority Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode "
+    b"Sec-Fetch-Site Sec-WebSocket-Extensions Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version Upgrade "
+    b"User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP X-Request-ID"
+).split()
+NAMES = {name: name for name in map(bytes.lower, _COMMON)}
+"""Of headers that browsers and proxies send, in lower case: kept once, and not by every connection whose handler keeps
+its request, 50 bytes for each."""
+_SPELLED = {spelled: NAMES[spelled.lower()] for name in _COMMON for spelled in (name, name.lower())}
+
 _PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
 _UPGRADE = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"))  # RFC 9110, 15.5.22; RFC 6455, 4.2.2
+_JUDGED = frozenset(
+    {b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"}
+    | {b"sec-websocket-extensions", b"sec-websocket-key", b"sec-websocket-protocol", b"sec-websocket-version"}
+)
 _RESERVED = frozenset(
     {b"connection", b"content-length", b"transfer-encoding", b"upgrade"}
     | {b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"}
@@ -77,9 +92,10 @@ class Refusal:
         return refusal_head(self.status, [*about, *self.headers, *_further(headers)]) + self.body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
+class Opening(NamedTuple):
     """A good handshake, to be answered with ``response`` or refused for reasons of one's own.
+
+    A tuple, since a frozen dataclass of six takes four times as long to make: 1.3 µs.
 
     Attributes:
         path: The target up to the first question mark, as sent: percent-encoded, nothing normalised.
@@ -112,8 +128,8 @@ class Opening:
                 name that is not a token, a value with CR, LF, NUL or another control character.
         """
         lines = [
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-            _line(b"Sec-WebSocket-Accept", self.accept),
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n" % self.accept
         ]
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:
@@ -121,7 +137,9 @@ class Opening:
             lines.append(_line(b"Sec-WebSocket-Protocol", subprotocol.encode()))
         if extensions is not None:
             lines.append(_line(b"Sec-WebSocket-Extensions", extensions))
-        return b"".join([*lines, *starmap(_line, _further(headers)), b"\r\n"])
+        lines += starmap(_line, _further(headers))
+        lines.append(b"\r\n")
+        return b"".join(lines)
 
 
 def refusal_head(status: int, headers: Iterable[Field]) -> bytes:
@@ -159,19 +177,9 @@ def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) 
         for another method, 505 for another major version of HTTP, 400 for all else.
     """
     try:
-        fields = _collect(headers)
-        _judge_request(method, version, fields)
-        host = _read_host(fields)
-        path, query = _split_target(target, host)
-        _judge_upgrade(fields)
-        return Opening(
-            path=path,
-            query=query,
-            host=host,
-            accept=_accept(fields.get(b"sec-websocket-key", [])),
-            subprotocols=_read_subprotocols(fields.get(b"sec-websocket-protocol")),
-            extensions=_read_extensions(fields.get(b"sec-websocket-extensions")),
-        )
+        if not _are_lines(headers):
+            raise _Refused("A header line is malformed")
+        return _open(method, target, version, headers)
     except _Refused as refused:
         # RFC 9110, 9.3.2: the response to HEAD has no content.
         body = b"" if method == b"HEAD" else f"{refused.why}.\n".encode()
@@ -187,17 +195,24 @@ def parse_head(data: bytes) -> Head | Refusal:
     Args:
         data: From the method to the empty line, and nothing more.
     """
-    lines = data.split(b"\r\n")
     try:
-        words = lines[0].split(b" ")
-        version = _VERSION.fullmatch(words[-1])
-        if len(words) != 3 or not version or not _is_token(words[0]) or words[1].translate(None, _TARGET):
-            raise _Refused("The request line is malformed")
-        if lines[-2:] != [b"", b""]:
-            raise _Refused("The head does not end with an empty line")
-        return Head(words[0], words[1], version[1].decode(), [_parse_field(line) for line in lines[1:-2]])
+        return _read_head(data)
     except _Refused as refused:
         return Refusal(refused.status, f"{refused.why}.\n".encode())
+
+
+def open_head(data: bytes) -> tuple[Opening, list[Field]] | None:
+    """``judge`` a whole head where only its bytes are at hand, as ``parse_head`` reads them; in half the time of both.
+
+    Returns:
+        The good handshake with its header lines, names in lower case. None: there is a reason to refuse it, or it is
+        another request, or not all of it and nothing more.
+    """
+    try:
+        head = _read_head(data)
+        return _open(*head), head.headers
+    except _Refused:
+        return None
 
 
 class _Refused(Exception):
@@ -208,21 +223,53 @@ class _Refused(Exception):
         self.headers = headers
 
 
-def _parse_field(line: bytes) -> Field:
-    name, colon, value = line.partition(b":")
-    if not colon or not _is_token(name) or not _is_clean(value):
+def _read_head(data: bytes) -> Head:
+    lines = data.split(b"\r\n")
+    words = lines[0].split(b" ")
+    version = _VERSION.fullmatch(words[-1])
+    if len(words) != 3 or not version or not _is_token(words[0]) or words[1].translate(None, _TARGET):
+        raise _Refused("The request line is malformed")
+    if lines[-2:] != [b"", b""]:
+        raise _Refused("The head does not end with an empty line")
+    pairs = [line.split(b":", 1) for line in lines[1:-2]]
+    if not all([len(pair) == 2 for pair in pairs]) or not _are_lines(pairs):
         raise _Refused("A header line is malformed")
-    return name.lower(), value.strip(_OWS)
+    headers = [(_SPELLED.get(name) or name.lower(), value.strip(_OWS)) for name, value in pairs]
+    return Head(words[0], words[1], version[1].decode(), headers)
 
 
-def _collect(headers: Sequence[Field]) -> dict[bytes, list[bytes]]:
-    """Check every header line; values in order by name in lower case."""
+def _are_lines(headers: Iterable[Sequence[bytes]]) -> bool:
+    """Whether every name is a token and every value clean: where they are all at once, for a third of one by one.
+
+    What is clean in a row is clean by itself: in UTF-8, since a space ends whatever a value begins, and where the row
+    is no UTF-8, since there is no way to read one of its bytes as a control character.
+    """
+    names = [name for name, _ in headers]
+    values = [value for _, value in headers]
+    if not all(names) or b"".join(names).translate(None, _TOKEN):
+        return False
+    return _is_clean(b" ".join(values)) or all(map(_is_clean, values))
+
+
+def _open(method: bytes, target: bytes, version: str, headers: Iterable[Field]) -> Opening:
+    """What ``judge`` decides when every line is one."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        if not _is_token(name) or not _is_clean(value):
-            raise _Refused("A header line is malformed")
-        fields.setdefault(name.lower(), []).append(value.strip(_OWS))
-    return fields
+        name = name.lower()
+        if name in _JUDGED:
+            fields.setdefault(name, []).append(value.strip(_OWS))
+    _judge_request(method, version, fields)
+    host = _read_host(fields)
+    path, query = _split_target(target, host)
+    _judge_upgrade(fields)
+    return Opening(
+        path=path,
+        query=query,
+        host=host,
+        accept=_accept(fields.get(b"sec-websocket-key", [])),
+        subprotocols=_read_subprotocols(fields.get(b"sec-websocket-protocol")),
+        extensions=_read_extensions(fields.get(b"sec-websocket-extensions")),
+    )
 
 
 def _judge_request(method: bytes, version: str, fields: dict[bytes, list[bytes]]) -> None:
@@ -276,7 +323,7 @@ def _split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
 
 def _judge_upgrade(fields: dict[bytes, list[bytes]]) -> None:
     for name, option in ((b"upgrade", b"websocket"), (b"connection", b"upgrade")):
-        if option not in [element.lower() for element in _elements(fields.get(name, []))]:
+        if option not in _elements([value.lower() for value in fields.get(name, ())]):
             why = "This is a WebSocket: ask with Upgrade: websocket and Connection: Upgrade (proxies must pass both on)"
             raise _Refused(why, HTTPStatus.UPGRADE_REQUIRED, _UPGRADE)
     if fields.get(b"sec-websocket-version") != [b"13"]:
