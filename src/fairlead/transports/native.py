@@ -43,7 +43,7 @@ of 16 KiB are cut, and cost three times as much to read."""
 
 CORK = 64
 CORKED_SIZE = 16 * 1024
-"""Frames joined into one write, and the size of the largest of them: at most 1 MiB waits unseen by the outbox's limit."""
+"""Frames joined into one write, and bytes of the largest: at most 1 MiB waits unseen by the outbox's limit."""
 
 _OUTBOX_FULL = (CloseCode.TRY_AGAIN_LATER, "outbox full")
 """How a slow client's connection ends. No other outcome is this object, whatever a client writes into its Close."""
