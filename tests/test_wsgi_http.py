@@ -287,6 +287,27 @@ async def test_so_it_does_behind_a_body_without_a_length(serve: Callable[[Any], 
         await endless.ended()
 
 
+async def test_the_end_of_a_body_may_be_an_event_of_its_own() -> None:
+    endless = Endless()
+    events = [{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.request"}]
+    begun = asyncio.Event()
+
+    async def receive() -> Any:
+        if events:
+            return events.pop(0)
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(event: Any) -> None:
+        begun.set()
+
+    headers = [(b"transfer-encoding", b"chunked")]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
+    async with asyncio.timeout(PATIENCE):
+        await WSGI(endless)(scope, receive, send)
+    await endless.ended()
+
+
 async def test_so_it_does_while_its_body_is_unread() -> None:
     app = Endless()
     async with serving(WSGI(app)) as client, client() as raw:

@@ -18,6 +18,9 @@ from fairlead.wsgi.environ import Environ, make_environ
 SMALL = 64 * 1024
 """Bytes of a body that is awaited before the request takes a thread: threads are few, and clients may be slow."""
 
+AHEAD = 8
+"""Events of a body, of 64 KiB at most, that are read ahead under a foreign server to find its end behind them."""
+
 
 class Exchange:
     """A request and its answer.
@@ -40,7 +43,7 @@ class Exchange:
         self._client: HttpExtension | None = scope.get("extensions", {}).get(EXTENSION)
         self._left = False
         self._more_body = _has_body(scope)
-        self._ahead: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue(1)
+        self._ahead: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue(AHEAD)
         self._watching: asyncio.Task[None] | None = None
         self._started = False
         self._last: Future[None] | None = None
