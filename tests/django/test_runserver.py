@@ -60,7 +60,11 @@ def slow(request):
     time.sleep(1.5)
     return HttpResponse("in the end")
 
-urlpatterns = [path("talk/", talk), path("slow/", slow)]
+def hangs(request):
+    Path("asked").touch()
+    time.sleep(3600)
+
+urlpatterns = [path("talk/", talk), path("slow/", slow), path("hangs/", hangs)]
 
 
 def application():
@@ -217,6 +221,20 @@ def test_a_request_under_way_is_answered_by_the_old_code(tmp_path: Path) -> None
         project.change(VIEWS.replace("in the end", "too late"))
         assert answer.result().body == b"in the end"
         project.served(times=2)
+
+
+def test_a_view_that_hangs_keeps_neither_the_new_code_nor_the_end(tmp_path: Path) -> None:
+    with served(tmp_path) as project:
+        for times in (2, None):
+            with socket.create_connection(("127.0.0.1", project.port)) as client:
+                client.sendall(b"GET /hangs/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                until(lambda: (tmp_path / "asked").exists(), "the view is at work")
+                if times is None:
+                    assert project.interrupt() == 0
+                else:
+                    project.change(VIEWS + "\n")
+                    project.served(times)
+                    (tmp_path / "asked").unlink()
 
 
 def test_without_the_reloader_a_signal_drains_and_ends_it_with_0(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,13 @@ def _ended_by_others(server: Server) -> Iterator[None]:
         over.set()
 
 
+def _leave_soon(status: object) -> None:
+    """End the process also if a view hangs, such as in a debugger: Python would wait for its thread."""
+    leaving = threading.Timer(PATIENCE, os._exit, [status if isinstance(status, int) else 1])
+    leaving.daemon = True
+    leaving.start()
+
+
 class AccessLog:
     """Django's line for every answered request, in the log of its development server."""
 
@@ -117,11 +125,16 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
 
     def run(self, **options: Any) -> None:
         """Serve until a signal comes or, under the reloader, a file changes: then sockets are closed with 1012."""
+        status: object = 0
         try:
             super().run(**options)
+        except SystemExit as exc:
+            status = exc.code
+            raise
         finally:
             for end in list(_endings):
                 end()
+                _leave_soon(status)
 
     def on_bind(self, server_port: int) -> None:
         """Say what is about to be served; where, says the server when it listens."""
