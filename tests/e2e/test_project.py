@@ -338,6 +338,24 @@ def test_unix_socket_is_removed_at_the_end(demo: Path) -> None:
     assert not path.exists()
 
 
+HANG = """
+import asyncio, time
+
+async def hang(ws):
+    await ws.send("in")
+    await asyncio.to_thread(time.sleep, 3600)
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    (tmp_path / "hang.py").write_text(HANG)
+    with running(tmp_path, "hang:hang") as process, process.connect("/") as client:
+        assert client.recv(PATIENCE) == "in"
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        process.line("left although threads are still at work: ")
+
+
 def test_session_outlives_a_restart(demo: Path) -> None:
     with running(demo) as process:
         cookie = process.get("/").headers["set-cookie"].partition(";")[0]

@@ -73,6 +73,7 @@ def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | 
     """Serve it; with ``pools`` it is a WSGI application, and these are its threads and sockets."""
     from fairlead.app.standalone import run as serve
     from fairlead.gateway.tls import server_context
+    from fairlead.server.leaving import leave_soon
     from fairlead.server.logs import log_to_stderr
 
     log_to_stderr(settings.log.level)
@@ -98,6 +99,7 @@ def _serve(place: Target, settings: ProjectSettings, pools: Mapping[str, int] | 
         tls=server_context(server),
         limits=settings.limits if place.is_project else _overlaid(loaded, settings.limits),
         ready=ready,
+        left=leave_soon,
         **options,
     )
 

@@ -417,13 +417,21 @@ async def serve(
     return 1 if server.force_exit else 0
 
 
-def run(app: Any, *, loop: str = "auto", ready: Callable[[Sequence[str]], None] | None = None, **options: Any) -> int:
+def run(
+    app: Any,
+    *,
+    loop: str = "auto",
+    ready: Callable[[Sequence[str]], None] | None = None,
+    left: Callable[[int], None] | None = None,
+    **options: Any,
+) -> int:
     """Serve in a new event loop until a signal ends it. The process is the server's: its garbage collector, too.
 
     Args:
         app: The ASGI application.
         loop: "uvloop", "asyncio", or "auto" for uvloop where it is installed.
         ready: See Server.
+        left: Called with the exit status when the server is gone, before threads of the event loop are waited for.
         options: The other keyword arguments of ``serve``.
     """
 
@@ -434,7 +442,10 @@ def run(app: Any, *, loop: str = "auto", ready: Callable[[Sequence[str]], None] 
 
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
-        return runner.run(serve(app, ready=settled, **options))
+        status = runner.run(serve(app, ready=settled, **options))
+        if left is not None:
+            left(status)
+        return status
 
 
 def _settle() -> None:

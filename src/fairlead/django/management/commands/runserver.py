@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from fairlead.django.asgi import get_asgi_application
 from fairlead.django.publishing import all_rooms
 from fairlead.django.settings import current
 from fairlead.errors import CannotListen
+from fairlead.server.leaving import leave_soon
 from fairlead.server.run import Listener, Server, loop_factory, raise_descriptor_limit
 from fairlead.transports.asgi import Receive, Scope, Send
 
@@ -87,13 +87,6 @@ def _ended_by_others(server: Server) -> Iterator[None]:
         over.set()
 
 
-def _leave_soon(status: object) -> None:
-    """End the process also if a view hangs, such as in a debugger: Python would wait for its thread."""
-    leaving = threading.Timer(PATIENCE, os._exit, [status if isinstance(status, int) else 1])
-    leaving.daemon = True
-    leaving.start()
-
-
 class AccessLog:
     """Django's line for every answered request, in the log of its development server."""
 
@@ -134,7 +127,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         finally:
             for end in list(_endings):
                 end()
-                _leave_soon(status)
+                leave_soon(status if isinstance(status, int) else 1, patience=PATIENCE)
 
     def on_bind(self, server_port: int) -> None:
         """Say what is about to be served; where, says the server when it listens."""
