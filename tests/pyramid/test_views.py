@@ -293,6 +293,15 @@ async def test_the_first_subprotocol_that_both_speak_is_agreed_on(server: Runnin
         assert client.subprotocol is None
 
 
+async def test_a_tween_may_answer_with_a_copy_of_what_an_async_view_answers() -> None:
+    def more(config: Configurator) -> None:
+        config.registry.transaction = lambda handler, registry: lambda request: handler(request).copy()
+        config.add_tween("tests.pyramid.test_views.around")
+
+    async with served(application(more=more)) as server, server.connect("/routes/asynchronous") as client:
+        assert await client.receive() == "/routes/asynchronous in MainThread"
+
+
 async def test_a_tween_may_refuse_what_an_async_view_would_accept() -> None:
     def more(config: Configurator) -> None:
         config.registry.transaction = lambda handler, registry: (

@@ -104,6 +104,10 @@ class _Continued(Response):  # type: ignore[misc]  # Pyramid has no types
         super().__init__()
         self._successor = successor
 
+    def copy(self) -> Response:
+        """Itself: tweens that copy a response answer with the copy."""
+        return self
+
     def __call__(self, environ: Any, start_response: Any) -> Any:
         self._successor.begin()
         return super().__call__(environ, start_response)
