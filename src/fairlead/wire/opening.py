@@ -44,6 +44,9 @@ NAMES = {name: name for name in map(bytes.lower, _COMMON)}
 its request, 50 bytes for each."""
 _SPELLED = {spelled: NAMES[spelled.lower()] for name in _COMMON for spelled in (name, name.lower())}
 
+# A header line. Nothing between two newlines is matched but one whole line, so as many matches as lines are all lines.
+_LINES = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n", re.MULTILINE)
+
 _PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
 _UPGRADE = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"))  # RFC 9110, 15.5.22; RFC 6455, 4.2.2
 _JUDGED = frozenset(
@@ -179,7 +182,7 @@ def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) 
     try:
         if not _are_lines(headers):
             raise _Refused("A header line is malformed")
-        return _open(method, target, version, headers)
+        return _open(method, target, version, [(name.lower(), value.strip(_OWS)) for name, value in headers])
     except _Refused as refused:
         # RFC 9110, 9.3.2: the response to HEAD has no content.
         body = b"" if method == b"HEAD" else f"{refused.why}.\n".encode()
@@ -224,17 +227,19 @@ class _Refused(Exception):
 
 
 def _read_head(data: bytes) -> Head:
-    lines = data.split(b"\r\n")
-    words = lines[0].split(b" ")
+    first, _, rest = data.partition(b"\r\n")
+    words = first.split(b" ")
     version = _VERSION.fullmatch(words[-1])
     if len(words) != 3 or not version or not _is_token(words[0]) or words[1].translate(None, _TARGET):
         raise _Refused("The request line is malformed")
-    if lines[-2:] != [b"", b""]:
+    if rest != b"\r\n" and not rest.endswith(b"\r\n\r\n"):
         raise _Refused("The head does not end with an empty line")
-    pairs = [line.split(b":", 1) for line in lines[1:-2]]
-    if not all([len(pair) == 2 for pair in pairs]) or not _are_lines(pairs):
+    fields = _LINES.findall(rest)
+    if rest.count(b"\n") != len(fields) + 1:  # one is the empty line's
         raise _Refused("A header line is malformed")
-    headers = [(_SPELLED.get(name) or name.lower(), value.strip(_OWS)) for name, value in pairs]
+    headers = [(_SPELLED.get(name) or name.lower(), value.rstrip(_OWS)) for name, value in fields]
+    if not rest.isascii() and not all([_is_clean(value) for _, value in headers]):
+        raise _Refused("A header line is malformed")
     return Head(words[0], words[1], version[1].decode(), headers)
 
 
@@ -252,12 +257,11 @@ def _are_lines(headers: Iterable[Sequence[bytes]]) -> bool:
 
 
 def _open(method: bytes, target: bytes, version: str, headers: Iterable[Field]) -> Opening:
-    """What ``judge`` decides when every line is one."""
+    """What ``judge`` decides when every line is one, its name in lower case and no white space around its value."""
     fields: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        name = name.lower()
         if name in _JUDGED:
-            fields.setdefault(name, []).append(value.strip(_OWS))
+            fields.setdefault(name, []).append(value)
     _judge_request(method, version, fields)
     host = _read_host(fields)
     path, query = _split_target(target, host)
@@ -323,7 +327,8 @@ def _split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
 
 def _judge_upgrade(fields: dict[bytes, list[bytes]]) -> None:
     for name, option in ((b"upgrade", b"websocket"), (b"connection", b"upgrade")):
-        if option not in _elements([value.lower() for value in fields.get(name, ())]):
+        values = [value.lower() for value in fields.get(name, ())]
+        if option not in values and option not in _elements(values):
             why = "This is a WebSocket: ask with Upgrade: websocket and Connection: Upgrade (proxies must pass both on)"
             raise _Refused(why, HTTPStatus.UPGRADE_REQUIRED, _UPGRADE)
     if fields.get(b"sec-websocket-version") != [b"13"]:
