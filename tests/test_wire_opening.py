@@ -410,6 +410,23 @@ def test_a_head_is_judged_at_once_or_not_at_all() -> None:
     assert open_head(b"".join(lines).replace(b"13", b"8")) is None
 
 
+def test_lines_that_many_clients_send_are_kept_once_and_nobodys_own() -> None:
+    def read(lines: bytes) -> list[tuple[bytes, bytes]]:
+        head = parse_head(b"GET / HTTP/1.1\r\n" + lines + b"\r\n")
+        assert isinstance(head, Head)
+        return head.headers
+
+    alike = b"User-Agent: Any/1.0 \r\nAccept: */*\r\n"
+    own = b"Cookie: a=b\r\nUser-Agent: " + b"x" * 300 + b"\r\nX-Any: c\r\n"
+    first, second = read(alike + own), read(alike + own)
+    assert first == second
+    assert [one is other for one, other in zip(first, second, strict=True)] == [True, True, False, False, False]
+    assert first[0] == (b"user-agent", b"Any/1.0")
+    for number in range(2000):  # more than are kept
+        assert read(b"User-Agent: %d\r\n" % number) == [(b"user-agent", b"%d" % number)]
+    assert read(alike) == first[:2] and read(alike)[0] is not first[0]
+
+
 def test_values_do_not_make_letters_together() -> None:
     for values in ([b"a=\xd0", b"\x85=b"], [b"a=\xd0\x85", b"\x85"], ["a=\x85".encode()]):
         refused(changed(b"Cookie", *values))
