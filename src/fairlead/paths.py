@@ -62,6 +62,8 @@ class Pattern:
 
     def match(self, path: str) -> dict[str, Any] | None:
         """The converted parameters; None: the path is another one."""
+        if not self.converters:
+            return {} if path == self.format else None
         found = self.regex.match(path)
         if found is None:
             return None

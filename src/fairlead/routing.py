@@ -129,7 +129,9 @@ class WebSocketRoute(BaseRoute):
         params = self._pattern.match(get_route_path(scope))
         if params is None:
             return Match.NONE, {}
-        child = {"endpoint": self.endpoint, "path_params": {**scope.get("path_params", {}), **params}}
+        if outer := scope.get("path_params"):
+            params = {**outer, **params}
+        child = {"endpoint": self.endpoint, "path_params": params}
         return Match.FULL if scope["type"] == "websocket" else Match.PARTIAL, child
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
