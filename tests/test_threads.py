@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -64,6 +66,26 @@ async def test_a_call_runs_in_another_thread_with_the_callers_context(runner: Ru
     variable.set("mine")
     thread, value = await runner.run(lambda: (threading.current_thread(), variable.get()))
     assert thread is not threading.main_thread() and thread.daemon and value == "mine"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is told")
+async def test_a_woken_thread_does_not_push_the_loop_aside_and_other_threads_are_as_they_were(runner: Runner) -> None:
+    before = os.sched_getscheduler(0)
+    assert await runner.run(lambda: os.sched_getscheduler(0)) == (
+        os.SCHED_BATCH if before == os.SCHED_OTHER else before
+    )
+    assert os.sched_getscheduler(0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is told")
+async def test_a_thread_works_where_the_system_forbids_to_say_so(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbid)
+    assert await runner.run(lambda: "done") == "done"
 
 
 async def test_what_a_call_raises_comes_out(runner: Runner) -> None:
