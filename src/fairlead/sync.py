@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from queue import Empty
 from typing import TypeVar
 
 import msgspec
@@ -157,28 +158,31 @@ class BlockingWebSocket(Connection):
         """
         self._enter()
         link = self._link
-        if self.on_wait is not None and not link.messages and link.outcome is None:
+        if self.on_wait is not None and not link.waiting and link.outcome is None:
             self.on_wait()
-        with link.changed:
-            if not link.wait_for(lambda: link.messages or link.outcome, timeout):
-                raise TimeoutError(f"no message within {timeout} s")
-            return link.take() if link.messages else None
+        try:
+            return link.take(timeout)
+        except Empty:
+            raise TimeoutError(f"no message within {timeout} s") from None
 
     def read(self, fallback: T | None = None) -> str | bytes | T | None:
         """A message that has arrived, or the fallback. Never blocks."""
         self._enter()
-        with self._link.changed:
-            return self._link.take() if self._link.messages else fallback
+        try:
+            message = self._link.take(0)
+        except Empty:
+            return fallback
+        return fallback if message is None else message
 
     def has_messages(self) -> bool:
         """Whether a message has arrived."""
         self._enter()
-        return bool(self._link.messages)
+        return self._link.waiting > 0
 
     def count_messages(self) -> int:
         """How many messages have arrived."""
         self._enter()
-        return len(self._link.messages)
+        return self._link.waiting
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Every message until the client leaves."""
