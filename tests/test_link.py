@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 
 import pytest
@@ -205,3 +205,37 @@ async def test_its_close_goes_behind_what_was_sent_and_nothing_goes_behind_it(li
         while transport.open:
             await asyncio.sleep(0)
     assert transport.sent == [b"before"]
+
+
+class Way:
+    """A way past the event loop that says what it is told to."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.answers = list(answers)
+        self.sent: list[bytes] = []
+
+    def send(self, message: Message) -> bool:
+        taken = self.answers.pop(0)
+        if taken:
+            self.sent.append(message.payload)
+        return taken
+
+
+class InNoRoom:
+    memberships: Mapping[str, str] = {}
+
+    def flush_rooms(self) -> None: ...
+
+
+async def test_who_was_sent_to_the_loop_once_goes_there_until_that_has_everything(
+    link: Link, transport: Recorder
+) -> None:
+    way = Way(True, False, True)
+    link._direct, link.connection = way, InNoRoom()  # type: ignore[assignment]  # what it uses of them
+    for payload in (b"past", b"through", b"behind it"):
+        link.put(Message(payload))
+    assert way.sent == [b"past"] and transport.sent == []
+    await asyncio.sleep(0)
+    assert transport.sent == [b"through", b"behind it"]
+    link.put(Message(b"past again"))
+    assert way.sent == [b"past", b"past again"]

@@ -896,18 +896,73 @@ async def test_threads_join_publish_and_leave() -> None:
     await rooms.close()
 
 
-async def test_what_was_published_goes_ahead_of_what_is_sent_afterwards() -> None:
+async def test_what_was_published_goes_ahead_of_what_is_sent_afterwards(visit: Visit) -> None:
     rooms = Rooms(MemoryBroker())
+    sent = [f"{kind}{number}" for number in range(100) for kind in "npsa"]
+
+    def talk(ws: BlockingWebSocket) -> None:
+        for number in range(100):
+            ws.send(f"n{number}")  # in no room: past the event loop where that can be
+            ws.join("news")
+            rooms["news"].publish(f"p{number}")
+            ws.send(f"s{number}")
+            ws.leave("news")
+            ws.send(f"a{number}")
+
+    async def act(client: Any) -> None:
+        assert [await client.receive() for _ in sent] == sent
+        await client.closed()
+
+    site = Site(talk, rooms=rooms)
+    await visit(site, act)
+    assert site.fault is None
+    await rooms.close()
+
+
+async def test_a_thread_overtakes_no_publication_that_waits_for_the_loops_turn_to_end() -> None:
+    rooms, step, sent = Rooms(MemoryBroker()), Steps(), threading.Event()
 
     def talk(ws: BlockingWebSocket) -> None:
         ws.join("news")
-        for number in range(20):
-            rooms["news"].publish(f"p{number}")
-            ws.send(f"s{number}")
+        step()
+        ws.send("afterwards")
+        sent.set()
 
-    async with connect(Site(talk, rooms=rooms)) as client:
+    async with running(Site(talk, rooms=rooms)) as server:
+        dialing = server.connect()
+        opening = asyncio.create_task(dialing.__aenter__())
+        await step.stopped()
+        client = await opening
+        await rooms["news"].publish("before")
+        step.go()
+        assert sent.wait(PATIENCE)  # the loop stands still
+        assert [await client.receive(), await client.receive()] == ["before", "afterwards"]
+        await dialing.__aexit__(None, None, None)
+    await rooms.close()
+
+
+async def test_messages_of_threads_and_publications_are_whole_and_each_in_its_order() -> None:
+    """One thread goes past the event loop whenever the connection is in no room, which changes all the time."""
+    rooms = Rooms(MemoryBroker())
+
+    def talk(ws: BlockingWebSocket) -> None:
+        def send() -> None:
+            for number in range(500):
+                ws.send(f"t{number:05}" + "x" * (number % 7 * 1000))
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        for number in range(100):
+            ws.join("news")
+            rooms["news"].publish(f"p{number:05}")
+            ws.leave("news")
+        thread.join(PATIENCE)
+
+    site = Site(talk, rooms=rooms)
+    async with running(site) as server, server.connect() as client:
         got = [str(message) async for message in client]
-    assert got == [f"{kind}{number}" for number in range(20) for kind in "ps"]
+    assert [int(each[1:6]) for each in got if each[0] == "t"] == list(range(500))
+    assert [int(each[1:6]) for each in got if each[0] == "p"] == list(range(100))
     await rooms.close()
 
 

@@ -17,6 +17,8 @@ from fairlead.errors import CloseCode, Closed, UsageError
 from fairlead.message import Message
 from fairlead.threads import Bridge
 from fairlead.transports import Transport
+from fairlead.transports.direct import DirectTransport
+from fairlead.transports.native import NativeTransport
 from fairlead.websocket import INBOX, INBOX_SIZE
 
 UNSENT = 64 * 1024
@@ -46,6 +48,7 @@ class Link:
         self._paused = False  # changed by the event loop alone, as the size
         self._lock = threading.RLock()  # guards what follows and the outcome
         self._room = threading.Condition(self._lock)
+        self._direct: DirectTransport | None = None
         self._outgoing: list[Message] = []
         self._unsent = 0  # bytes of them, and of what the client is behind with
         self._flushing = False
@@ -56,6 +59,8 @@ class Link:
 
     def connected(self, transport: Transport) -> None:
         self.transport = transport
+        if isinstance(transport, NativeTransport):
+            self._direct = transport.direct()
 
     def received(self, payload: str | bytes) -> None:
         arrived = self._arrived
@@ -69,6 +74,8 @@ class Link:
             self._read_on()  # the thread may have taken the last one before it could see that this waits for it
 
     def closed(self, code: int, reason: str) -> None:
+        if self._direct is not None:
+            self._direct.release()
         self._end(code, reason)
         connection, self.connection = self.connection, None
         if connection is not None:
@@ -137,12 +144,20 @@ class Link:
                 self._may_block()
                 self._room.wait()
             if not self.over:
+                if self._sent_directly(message):
+                    return
                 self._outgoing.append(message)
                 self._unsent += size
                 if not self._flushing:
                     self._flushing = self._in_loop(self._flush)
             if self.over:
                 raise Closed(*(self.outcome or self._closing or (CloseCode.ABNORMAL, "")))
+
+    def _sent_directly(self, message: Message) -> bool:
+        """Send it past the event loop, if that overtakes nothing: what was published to its rooms goes first."""
+        if self._direct is None or self._flushing or self.connection is None or self.connection.memberships:
+            return False
+        return self._direct.send(message)
 
     def end(self, code: int, reason: str) -> None:
         """Begin the close handshake, behind what was sent."""

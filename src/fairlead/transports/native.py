@@ -16,6 +16,7 @@ from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message
 from fairlead.transports import Receiver
+from fairlead.transports.direct import DirectTransport
 from fairlead.transports.shared import Shared
 from fairlead.wire.deflate import Agreement
 from fairlead.wire.frames import PLAIN, Opcode, encode
@@ -212,8 +213,8 @@ class NativeTransport(asyncio.Protocol):
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         if self._state is State.OPEN:
-            self._emit(_close_frame(code, reason))
             self._closing(code, reason)
+            self._emit(_close_frame(code, reason))
 
     def pause_reading(self) -> None:
         self._stop(Hold.RECEIVER)
@@ -230,6 +231,14 @@ class NativeTransport(asyncio.Protocol):
         if self._state is not State.LOST:
             self._state = State.CLOSING
             self._transport.abort()
+
+    def direct(self) -> DirectTransport | None:
+        """A way for threads to send by themselves; None: TLS or compression is in between. To be asked for once."""
+        socket = self._transport
+        if self._form is not PLAIN or socket.get_extra_info("sslcontext") or not socket.get_extra_info("socket"):
+            return None
+        self._transport = direct = DirectTransport(self, socket, self._shared.loop)
+        return direct
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -380,13 +389,13 @@ class NativeTransport(asyncio.Protocol):
         match event:
             case Close():
                 if self._state is State.OPEN:
-                    self._emit(encode(Opcode.CLOSE, answer_payload(event.code)))
                     self._closing(event.code, event.reason)
+                    self._emit(encode(Opcode.CLOSE, answer_payload(event.code)))
                 self._finish()
             case Failure():
                 if self._state is State.OPEN:
-                    self._emit(_close_frame(event.code, event.reason))
                     self._closing(event.code, event.reason)
+                    self._emit(_close_frame(event.code, event.reason))
                 self._finish()
             case More():
                 self._stop(Hold.INFLATED)
@@ -454,7 +463,7 @@ class NativeTransport(asyncio.Protocol):
     # -- closing -----------------------------------------------------------------------------------------------------
 
     def _closing(self, code: int, reason: str) -> None:
-        """A Close frame went out: from here the client has ``close_timeout`` seconds."""
+        """A Close frame is about to go out: nothing follows it, and the client has ``close_timeout`` seconds."""
         self._state = State.CLOSING
         self._outcome = (code, reason)
         shared = self._shared

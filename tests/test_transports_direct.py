@@ -1,0 +1,291 @@
+"""Threads that write to sockets past the event loop: where that stands still, and where it writes, too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from fairlead.limits import Limits
+from fairlead.message import Message
+from fairlead.transports import Transport
+from fairlead.transports.direct import DirectTransport
+from fairlead.transports.native import NativeTransport
+from fairlead.transports.shared import Shared
+from fairlead.transports.ticker import Ticker
+from fairlead.wire.deflate import Agreement
+from fairlead.wire.frames import Opcode, encode
+from fairlead.wire.messages import Close, Event, MessageReader, Pong
+
+PATIENCE = 5.0
+LARGE = Message(bytes(8 * 2**20), binary=True)
+"""More than the kernel takes at once."""
+
+
+class Receiver:
+    """Lets go of the way for threads as whoever uses it has to."""
+
+    def __init__(self) -> None:
+        self.direct: DirectTransport | None = None
+        self.over = asyncio.Event()
+
+    def connected(self, transport: Transport) -> None:
+        assert isinstance(transport, NativeTransport)
+        self.direct = transport.direct()
+
+    def received(self, payload: str | bytes) -> None: ...
+
+    def closed(self, code: int, reason: str) -> None:
+        if self.direct is not None:
+            self.direct.release()
+        self.over.set()
+
+
+class Connection:
+    """A native transport on a socket, and the client's end of that."""
+
+    def __init__(self, client: socket.socket, transport: asyncio.Transport, deflate: Agreement | None = None) -> None:
+        self.client = client
+        self.reader = MessageReader(message_size=2**30, fragment_count=10, client=True)
+        self.receiver = Receiver()
+        shared = Shared(asyncio.get_running_loop(), Limits(outbox_limit=2**26), Ticker())
+        self.transport = NativeTransport(transport, self.receiver, shared, deflate)
+        self.transport.start(b"", b"")
+
+    @property
+    def direct(self) -> DirectTransport:
+        assert self.receiver.direct is not None
+        return self.receiver.direct
+
+    def in_thread(self, message: Message) -> bool:
+        """Send from a thread while the event loop stands still."""
+        results: list[bool] = []
+        thread = threading.Thread(target=lambda: results.append(self.direct.send(message)))
+        thread.start()
+        thread.join(PATIENCE)
+        return results[0]
+
+    async def read(self, until: Callable[[list[Event]], bool]) -> list[Event]:
+        """What the client sees, until it has seen enough or the end."""
+        events: list[Event] = []
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            while not until(events) and (data := await loop.sock_recv(self.client, 2**16)):
+                events += self.reader.feed(data)
+        return events
+
+
+@contextlib.asynccontextmanager
+async def connected(deflate: Agreement | None = None) -> AsyncIterator[Connection]:
+    ours, client = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.setblocking(False)
+    transport, _ = await asyncio.get_running_loop().create_unix_connection(asyncio.Protocol, sock=ours)
+    connection = Connection(client, transport, deflate)
+    with client:
+        yield connection
+        connection.transport.abort()
+        async with asyncio.timeout(PATIENCE):
+            await connection.receiver.over.wait()
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    async with connected() as made:
+        yield made
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=request.param) as made:
+        yield made
+
+
+# -- one thread, and a loop that stands still --------------------------------------------------------------------------
+
+
+async def test_a_thread_sends_while_the_event_loop_stands_still(connection: Connection) -> None:
+    assert connection.in_thread(Message(b"text")) and connection.in_thread(Message(b"bytes", binary=True))
+    assert connection.client.recv(100) == b"\x81\x04text\x82\x05bytes"
+
+
+async def test_what_the_kernel_does_not_take_goes_out_before_everything_else(connection: Connection) -> None:
+    assert connection.in_thread(LARGE)
+    assert connection.transport.buffered > 0
+    assert not connection.in_thread(Message(b"overtaking"))
+    connection.transport.send(Message(b"behind"))
+    assert await connection.read(lambda events: len(events) == 2) == [LARGE.payload, "behind"]
+    assert connection.in_thread(Message(b"again"))
+
+
+async def test_what_the_kernel_does_not_take_goes_out_by_itself(connection: Connection) -> None:
+    assert connection.in_thread(LARGE)
+    assert await connection.read(lambda events: len(events) == 1) == [LARGE.payload]
+
+
+async def test_what_the_kernel_does_not_take_goes_out_before_the_close(connection: Connection) -> None:
+    assert connection.in_thread(LARGE)
+    connection.transport.close(4000, "enough")
+    assert await connection.read(lambda events: len(events) == 2) == [LARGE.payload, Close(4000, "enough")]
+
+
+async def test_a_thread_writes_nothing_where_the_event_loop_has_something_to_write(connection: Connection) -> None:
+    connection.transport.send(LARGE)
+    assert not connection.in_thread(Message(b"overtaking"))
+    assert await connection.read(lambda events: len(events) == 1) == [LARGE.payload]
+
+
+async def test_a_thread_overtakes_nothing_that_waits_for_the_end_of_a_read(connection: Connection) -> None:
+    connection.transport.data_received(encode(Opcode.TEXT, b"", mask=b"mask") * 2)  # held back for one turn
+    connection.transport.send(Message(b"first"))
+    assert not connection.in_thread(Message(b"overtaking"))
+    assert await connection.read(lambda events: len(events) == 1) == ["first"]
+
+
+async def test_nothing_goes_behind_a_close_frame(connection: Connection) -> None:
+    connection.transport.close()
+    assert not connection.in_thread(Message(b"behind"))
+    assert await connection.read(lambda events: len(events) == 1) == [Close(1000, "")]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda transport: transport.close(),
+        lambda transport: transport.data_received(encode(Opcode.CLOSE, b"", mask=b"mask")),
+        lambda transport: transport.data_received(b"\xff\xff"),
+    ],
+    ids=["close", "answer", "failure"],
+)
+async def test_it_is_over_for_threads_from_the_moment_a_close_frame_is_written(
+    connection: Connection, end: Callable[[NativeTransport], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bool] = []
+
+    def write(self: DirectTransport, data: bytes) -> None:
+        proper(self, data)
+        sent.append(connection.in_thread(Message(b"behind")))
+
+    proper = DirectTransport.write
+    monkeypatch.setattr(DirectTransport, "write", write)
+    end(connection.transport)
+    monkeypatch.undo()
+    assert sent == [False]
+
+
+async def test_a_kernel_that_takes_nothing_leaves_it_to_the_event_loop(connection: Connection) -> None:
+    descriptor = connection.direct._descriptor
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, b"x" * 4096)
+    assert not connection.in_thread(Message(b"one too many"))
+
+
+def test_a_socket_that_is_gone_takes_nothing_also_where_its_number_is_anothers(runner: asyncio.Runner) -> None:
+    async def act() -> None:
+        async with connected() as connection:
+            number = connection.direct._descriptor
+            connection.transport.abort()
+            assert not connection.in_thread(Message(b"too late"))
+            await connection.receiver.over.wait()
+            await asyncio.sleep(0)
+            with contextlib.ExitStack() as others:
+                ends: list[socket.socket] = []
+                while number not in [each.fileno() for each in ends]:  # the lowest one that is free comes next
+                    ends += [others.enter_context(each) for each in socket.socketpair()]
+                assert not connection.in_thread(Message(b"for somebody else"))
+                for each in ends:
+                    each.setblocking(False)
+                    with pytest.raises(BlockingIOError):
+                        each.recv(1)
+
+    runner.run(act())
+
+
+async def test_there_is_no_way_past_what_compresses() -> None:
+    async with connected(Agreement(12, 15, server_takeover=False, client_takeover=False)) as connection:
+        assert connection.receiver.direct is None
+        connection.transport.send(Message(b"text"))
+        assert connection.client.recv(1)
+
+
+async def test_there_is_no_way_past_what_encrypts(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Encrypted(asyncio.Transport):
+        def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
+
+        def is_closing(self) -> bool:
+            return False
+
+    for known in ({}, {"socket": connection.client, "sslcontext": object()}):
+        assert Connection(connection.client, Encrypted(known)).receiver.direct is None
+
+
+# -- threads and the event loop against each other ---------------------------------------------------------------------
+
+
+def test_every_message_is_whole_and_in_its_senders_order(runner: asyncio.Runner) -> None:
+    count, senders = 100, "abcd"
+    padding = [0, 10, 300, 6000]
+
+    def from_thread(connection: Connection, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        for number in range(count):
+            message = Message(f"{name}{number:05}".encode() + b"x" * padding[number % 4])
+            if not connection.direct.send(message):
+                sent = threading.Event()
+                loop.call_soon_threadsafe(connection.transport.send, message)
+                loop.call_soon_threadsafe(sent.set)
+                assert sent.wait(PATIENCE)
+
+    async def act() -> None:
+        loop = asyncio.get_running_loop()
+        async with connected() as connection:
+            sending = [asyncio.to_thread(from_thread, connection, name, loop) for name in senders]
+            working = asyncio.gather(*sending, from_loop(connection, count))
+            everything = count * (len(senders) + 2)
+            seen = await connection.read(lambda events: len(events) == everything)
+            await working
+        texts = [each for each in seen if isinstance(each, str)]
+        for name in senders + "z":
+            assert [int(each[1:6]) for each in texts if each[0] == name] == list(range(count)), name
+        assert [each.payload for each in seen if isinstance(each, Pong)] == [b"ping"] * count
+
+    runner.run(act())
+
+
+async def from_loop(connection: Connection, count: int) -> None:
+    """Send and answer pings, where the client is not behind: then only the newest is answered."""
+    for number in range(count):
+        await connection.transport.drained()
+        connection.transport.data_received(encode(Opcode.PING, b"ping", mask=b"mask"))
+        connection.transport.send(Message(f"z{number:05}".encode()))
+        await asyncio.sleep(0)
+
+
+def test_a_close_frame_is_the_last_however_many_threads_send(runner: asyncio.Runner) -> None:
+    def flood(connection: Connection, stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            connection.direct.send(Message(b"x"))
+
+    async def act() -> None:
+        for _ in range(20):
+            async with connected() as connection:
+                stopped = threading.Event()
+                working = asyncio.gather(*(asyncio.to_thread(flood, connection, stopped) for _ in range(2)))
+                await connection.read(lambda events: len(events) > 10)
+                connection.transport.close(4000, "enough")
+                seen: list[Any] = await connection.read(lambda events: Close(4000, "enough") in events)
+                stopped.set()
+                await working
+                assert seen[-1] == Close(4000, "enough")
+                connection.client.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    connection.client.recv(1)
+
+    runner.run(act())
