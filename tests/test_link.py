@@ -32,9 +32,10 @@ class Recorder:
         self.stops = 0
         self.sent: list[bytes] = []
 
-    def send(self, outgoing: Message | Burst) -> None:
+    def send(self, outgoing: Message | Burst) -> bool:
         assert self.open
         self.sent += [message.payload for message in outgoing.messages]
+        return not self.congested
 
     async def drained(self) -> None: ...
 
