@@ -390,6 +390,20 @@ async def test_a_body_that_stops_coming_is_given_up(length: int, caplog: pytest.
     assert caplog.records == []
 
 
+async def test_a_body_that_trickles_is_given_up_too(caplog: pytest.LogCaptureFixture) -> None:
+    def app(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        return [environ["wsgi.input"].read()]
+
+    limits = Limits(ping_after=0.1, ping_timeout=0.2)
+    async with serving(WSGI(app, limits=limits)) as client, client() as raw:
+        raw.ask("POST /", "Transfer-Encoding: chunked")
+        answer = asyncio.create_task(raw.rest())
+        while not answer.done():
+            raw.writer.write(b"1\r\nx\r\n")
+            await asyncio.sleep(0.02)  # 50 bytes per second
+    assert answer.result().startswith(b"HTTP/1.1 408") and caplog.records == []
+
+
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 

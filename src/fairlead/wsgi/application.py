@@ -34,8 +34,9 @@ class WSGI:
         app: The WSGI application.
         threads: Plain requests at once; others wait.
         sockets: Connections at once; past it a handshake is refused with 503.
-        limits: ``ping_timeout`` is how long a client may be silent in the middle of a body, ``outbox_limit`` the most
-            that the body of a refusal has; the others hold for sockets under a foreign server.
+        limits: ``ping_timeout`` is how long a client may be silent in the middle of a body, or slower than 500 bytes
+            per second; ``outbox_limit`` is the most that the body of a refusal has; the others hold for sockets under
+            a foreign server.
         allowed_origins: Of sockets, besides the same one; "*" turns the check off. None: what the application says
             itself by its attribute ``fairlead_allowed_origins``; else the same origin, or where this is part of an App
             the rule of that.

@@ -21,6 +21,10 @@ SMALL = 64 * 1024
 AHEAD = 8
 """Events of a body, of 64 KiB at most, that are read ahead under a foreign server to find its end behind them."""
 
+SLOWEST = 500
+"""Bytes per second below which the time that a client has for its body runs out, as Apache has it. Threads are few:
+whoever sent a byte now and then on each of so many connections would have them all."""
+
 
 class Exchange:
     """A request and its answer.
@@ -29,7 +33,7 @@ class Exchange:
         scope: The server's, as the next two.
         receive: ``http.request``, ``http.disconnect``.
         send: ``http.response.start``, ``http.response.body``.
-        patience: Seconds that a client may be silent in the middle of its body.
+        patience: Seconds that a client may be silent in the middle of its body, or be behind with what is SLOWEST.
     """
 
     open = True
@@ -39,6 +43,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._patience = patience
+        self._credit = patience  # seconds that it still has
         self._bridge = Bridge()
         self._client: HttpExtension | None = scope.get("extensions", {}).get(EXTENSION)
         self._left = False
@@ -144,16 +149,19 @@ class Exchange:
         while self._more_body:
             if self._left and self._ahead.empty():
                 raise ClientLeft
+            asked = self._bridge.loop.time()
             try:
-                async with asyncio.timeout(self._patience):
+                async with asyncio.timeout(self._credit):
                     event = await (self._receive() if self._watching is None else self._ahead.get())
             except TimeoutError:
-                raise ClientStalled(f"the client sent nothing of its body for {self._patience:g} s") from None
+                raise ClientStalled(f"the client kept its body waiting for {self._patience:g} s") from None
+            self._credit -= self._bridge.loop.time() - asked
             if event["type"] == "http.disconnect":
                 self._left = True
                 raise ClientLeft
             self._more_body = event.get("more_body", False)
             if piece := event.get("body", b""):
+                self._credit = min(self._credit + len(piece) / SLOWEST, self._patience)
                 return bytes(piece)
         return b""
 
