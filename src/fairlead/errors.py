@@ -20,7 +20,7 @@
         ├── BrokerUnavailable
         ├── GatewayUnavailable
         ├── threads.NoThread      as many connections have threads as may
-        ├── in gateway: answer.Refused, places.NoPlace, http.ClientGone
+        ├── in gateway: answer.Refused, places.NoPlace, exchange.NoAnswer and its Lost, http.ClientGone
         ├── in pyramid: views.Failed
         └── in testing: errors.TimedOut
 

@@ -1,169 +1,155 @@
-"""The HTTP client with which the API is asked: aiohttp's, held to the gateway's rules.
+"""Connections to the API, made when they are needed and kept for further requests.
 
-Nothing of one answer may reach the next ask, nothing is repeated behind our back, whatever the API sends is bounded,
-and what went wrong is told in words of our own.
+A client of our own, for GET requests to one address and nothing else, because a general one took half of a handshake:
+no redirects, no cookies, no proxies, nothing decompressed, nothing repeated behind our back. The decision and its
+figures: docs/decisions/upstream-client.md.
 """
 
 from __future__ import annotations
 
-import os
-import re
+import asyncio
+import socket
 import ssl
-from functools import partial
-from types import SimpleNamespace
 from typing import Final
 
-import aiohttp
-from aiohttp.client_exceptions import UnixClientConnectorError
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError, RawResponseMessage
-from aiohttp.streams import StreamReader
-from aiohttp.tracing import Trace
+from yarl import URL
 
+from fairlead.gateway.exchange import Exchange, NoAnswer, Response, system_fault
 from fairlead.gateway.settings import UpstreamSettings
 
-INTERIM: Final = 16
-"""Interim answers (1xx; RFC 9110, 15.2) before an answer; one or two are usual, and each means only: wait."""
+IDLE: Final = 15.0
+"""Seconds for which a connection is kept that nobody needs: APIs have few places for such, and devices between us and
+them forget them without a word."""
 
-_NOT_ADDED: Final = ("Accept", "Content-Type", "User-Agent")  # by the HTTP library: only what is chosen here is sent
-
-
-class NoAnswer(aiohttp.ClientError):
-    """There is no usable answer; the text says why, in our own words."""
+RESOLVED: Final = 10.0
+"""Seconds for which the addresses of a name hold, so that an API that keeps no connections costs no look-up each."""
 
 
-class Lost(NoAnswer):
-    """The connection went away before the answer's end. ``answered``: a part of the answer was there."""
+class Pool:
+    """Connections to the address in the settings. To be made inside a running event loop.
 
-    def __init__(self, cause: Exception) -> None:
-        error = _system(cause) if isinstance(cause, OSError) else ""
-        super().__init__(f"the connection was lost before the answer's end{': ' if error else ''}{error}")
-        self.answered = isinstance(cause, aiohttp.ServerDisconnectedError) and not isinstance(cause.message, str)
-
-
-def session(settings: UpstreamSettings, *, keep: bool) -> aiohttp.ClientSession:
-    """A session; with ``keep`` its connections are kept for further asks.
-
-    A request's ``trace_request_ctx`` has its ``reused`` set to True if it goes over a kept connection.
-    """
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_note_reuse)
-    tracing.on_connection_create_start.append(_note_new)
-    # No limit of its own: the places are counted elsewhere. No cookies, or one user's next ask would carry another's
-    # session; and nothing of the environment's (proxies, .netrc).
-    return aiohttp.ClientSession(
-        connector=(
-            _UnixConnector(settings.uds, limit=0, force_close=not keep)
-            if settings.uds
-            else _TCPConnector(limit=0, force_close=not keep)
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        skip_auto_headers=_NOT_ADDED,
-        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout),
-        trace_configs=[tracing],
-        middlewares=[_once],
-    )
-
-
-def cause(exc: Exception, settings: UpstreamSettings) -> str:
-    """Why there is no answer, in one short line. Nothing is quoted of what the API sent: a cookie may be in it."""
-    match exc:
-        case NoAnswer():
-            return str(exc)
-        case aiohttp.ClientPayloadError():
-            return "the answer was cut short, or is malformed"
-        case aiohttp.ClientResponseError():
-            fault = re.split("[\n'\"]", exc.message, maxsplit=1)[0]  # what is quoted comes after it
-            return f"the answer is malformed: {fault.rstrip(': ')}"
-        case UnixClientConnectorError():
-            return f"cannot connect to {exc.path}: {_system(exc.os_error)}"
-        case aiohttp.ClientConnectorCertificateError():
-            error = exc.certificate_error
-            why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else "not valid"
-            return f"the certificate of {exc.host}:{exc.port} is not accepted: {why}"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect to {exc.host}:{exc.port}: {_system(exc.os_error)}"
-        case aiohttp.ConnectionTimeoutError():
-            return f"no connection within {settings.connect_timeout:g} s"
-        case TimeoutError():
-            return f"no whole answer within {settings.timeout:g} s"
-    return f"the HTTP client failed ({type(exc).__name__})"
-
-
-def _system(error: OSError) -> str:
-    """What the system says, without what a library wrote around it."""
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or 'no reason given').replace('_', ' ').lower()}"
-    if error.errno is None:
-        return "no connection"
-    text = os.strerror(error.errno) if error.errno > 0 else error.strerror or ""  # below 0: of the host's name
-    return text.lower()
-
-
-async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep the HTTP library from repeating a request by itself: it would, over connections just as dead."""
-    try:
-        return await send(request)
-    except (aiohttp.ClientConnectorError, TimeoutError):
-        raise
-    except aiohttp.ClientConnectionError as exc:
-        raise Lost(exc) from exc
-
-
-async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.reused = True
-
-
-async def _note_new(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    context.trace_request_ctx.reused = False  # a kept one was taken first, and not clean
-
-
-class _Answers(ResponseHandler):
-    """A connection to the API, on which interim answers are dropped, and only so many taken.
-
-    The library would keep each of them until it is read, without end, and read them without letting the loop go on.
+    Args:
+        settings: ``[upstream]``.
+        tls: To speak TLS with; None: plain HTTP.
     """
 
-    _interim = 0
+    def __init__(self, settings: UpstreamSettings, tls: ssl.SSLContext | None) -> None:
+        url = URL(settings.url, encoded=True)
+        self._settings = settings
+        self._tls = tls
+        self._host, self._port = url.raw_host or "", url.port or 0  # the settings have seen to it that there are both
+        self._name = self._host.rstrip(".") if tls is not None else None  # that the certificate must be for
+        self._where = settings.uds or f"{url.host_subcomponent}:{url.port}"
+        self._loop = asyncio.get_running_loop()
+        self._addresses: list[str] = []
+        self._resolved_until = 0.0
+        self._busy: set[Exchange] = set()
+        self._idle: list[Exchange] = []  # the one used last stands last
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
 
-    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        code = data[0].code
-        if not 100 <= code < 200 or code == 101:
-            self._interim = 0
-            super().feed_data(data, size)
-            return
-        self._interim += 1
-        if self._interim == INTERIM + 1:
-            self.set_exception(HttpProcessingError(message="too many interim answers"))
-            if self.transport is not None:
-                self.transport.abort()
+    async def get(self, request: bytes, *, fresh: bool = False) -> Response:
+        """Send a request, as it is, and wait for the answer. Cancelled, it drops its connection.
 
+        Args:
+            request: A whole head.
+            fresh: Over a new connection.
 
-class _CleanConnector(aiohttp.BaseConnector):
-    """Never hands out a kept connection on which something arrived unasked.
+        Raises:
+            NoAnswer: There is none, or it cannot be used.
+        """
+        exchange = (None if fresh else self._take()) or await self._connect()
+        if self._closed:
+            exchange.abort()
+            raise NoAnswer("not asked: closed")
+        self._busy.add(exchange)
+        try:
+            return await exchange.ask(request)
+        finally:
+            self._busy.discard(exchange)
+            if exchange.usable:
+                self._keep(exchange)
+            else:
+                exchange.abort()
 
-    That would be read as the answer to the next request, so that one user got another's, or a server's farewell
-    ("408 Request Timeout") was taken for a verdict.
-    """
+    def close(self) -> None:
+        """Drop all connections; requests under way end with NoAnswer."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for exchange in [*self._busy, *self._idle]:
+            exchange.abort()
+        self._idle.clear()
 
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        # aiohttp has no argument for it.
-        self._factory = partial(_Answers, loop=self._loop)  # type: ignore[assignment]  # a narrower class
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
-                return connection
-            connection.close()
+    # -- kept connections --------------------------------------------------------------------------------------------
 
+    def _take(self) -> Exchange | None:
+        while self._idle:
+            exchange = self._idle.pop()
+            if exchange.usable:
+                return exchange
+        return None
 
-class _TCPConnector(_CleanConnector, aiohttp.TCPConnector):
-    pass
+    def _keep(self, exchange: Exchange) -> None:
+        exchange.since = self._loop.time()
+        self._idle.append(exchange)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(IDLE, self._sweep)
 
+    def _sweep(self) -> None:
+        self._sweeper = None
+        end = self._loop.time() - IDLE
+        while self._idle and (self._idle[0].since <= end or not self._idle[0].usable):
+            self._idle.pop(0).abort()
+        if self._idle:
+            self._sweeper = self._loop.call_at(self._idle[0].since + IDLE, self._sweep)
 
-class _UnixConnector(_CleanConnector, aiohttp.UnixConnector):
-    pass
+    # -- new connections ---------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> Exchange:
+        limit = self._settings.connect_timeout
+        try:
+            async with asyncio.timeout(limit):
+                if self._settings.uds:
+                    return await self._open(self._settings.uds)
+                return await self._open_any(await self._resolve(), limit)
+        except TimeoutError:
+            raise NoAnswer(f"no connection within {limit:g} s") from None
+        except ssl.SSLCertVerificationError as exc:
+            why = exc.verify_message or "not valid"
+            raise NoAnswer(f"the certificate of {self._where} is not accepted: {why}") from exc
+        except (OSError, ValueError) as exc:  # a host that cannot be encoded is a ValueError
+            why = system_fault(exc) if isinstance(exc, OSError) else "no such host"
+            raise NoAnswer(f"cannot connect to {self._where}: {why}") from exc
+
+    async def _resolve(self) -> list[str]:
+        now = self._loop.time()
+        if now >= self._resolved_until:
+            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            self._addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+            self._resolved_until = now + RESOLVED
+        return self._addresses
+
+    async def _open_any(self, addresses: list[str], seconds: float) -> Exchange:
+        """A connection to one of them, to each of which belongs its part of the time: one may swallow every packet."""
+        for address in addresses[:-1]:
+            try:
+                async with asyncio.timeout(seconds / len(addresses)):
+                    return await self._open(address)
+            except OSError:  # TimeoutError is one, too
+                # The next ones first try where there may be somebody.
+                self._addresses = [*(each for each in self._addresses if each != address), address]
+        return await self._open(addresses[-1])
+
+    async def _open(self, address: str) -> Exchange:
+        exchange = Exchange(self._settings.answer_size)
+        tls, name = self._tls, self._name
+        try:
+            if self._settings.uds:
+                await self._loop.create_unix_connection(lambda: exchange, address, ssl=tls, server_hostname=name)
+            else:
+                await self._loop.create_connection(lambda: exchange, address, self._port, ssl=tls, server_hostname=name)
+        except BaseException:
+            exchange.abort()  # it may have come about in the moment in which nobody waited for it any more
+            raise
+        return exchange

@@ -11,16 +11,14 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping
-from types import SimpleNamespace
+from collections.abc import Callable
 
-import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from fairlead.gateway.answer import Answer, Refused, Verdict, judge
+from fairlead.gateway.exchange import Lost, NoAnswer, Response
 from fairlead.gateway.places import NoPlace, Places
-from fairlead.gateway.pool import Lost, NoAnswer, cause, session
+from fairlead.gateway.pool import Pool
 from fairlead.gateway.settings import UpstreamSettings
 from fairlead.gateway.tls import client_context
 from fairlead.limits import Limits
@@ -57,10 +55,10 @@ class Upstream:
         self._clock = clock
         self._observe = observe
         self._url = URL(settings.url, encoded=True)
-        self._tls = client_context(settings) if self._url.scheme == "https" else True
+        self._tls = client_context(settings) if self._url.scheme == "https" else None
+        self._head = f"GET {self._url.raw_path_qs} HTTP/1.1\r\nHost: {self._url.host_port_subcomponent}\r\n".encode()
         self._places = Places(settings.in_flight, waiting=settings.waiting, wait=settings.wait)
-        self._kept: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        self._pool: Pool | None = None
 
     @property
     def in_flight(self) -> int:
@@ -74,17 +72,14 @@ class Upstream:
 
     async def start(self) -> None:
         """Make ready; no connection is opened yet."""
-        self._kept = session(self._settings, keep=True)
-        self._fresh = session(self._settings, keep=False)
+        self._pool = Pool(self._settings, self._tls)
 
     async def close(self) -> None:
         """Drop all connections; asks that wait or are under way end with Refused."""
-        sessions = (self._kept, self._fresh)
-        self._kept = self._fresh = None
+        pool, self._pool = self._pool, None
         self._places.clear()
-        for each in sessions:
-            if each is not None:
-                await each.close()
+        if pool is not None:
+            pool.close()
 
     async def ask(self, headers: bytes, *, first: bool = False) -> Answer:
         """Ask about one client. Cancel it when the client leaves: its place, or its spot in line, is free at once.
@@ -115,50 +110,40 @@ class Upstream:
             raise Refused(Verdict.UNAVAILABLE, f"not asked: {exc}") from None
         try:
             async with asyncio.timeout(self._settings.timeout):
-                status, answered, body = await self._exchange(headers)
-        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as exc:  # TimeoutError is an OSError
-            raise Refused(Verdict.UNAVAILABLE, cause(exc, self._settings)) from exc
+                response = await self._exchange(self._request(headers))
+        except NoAnswer as exc:
+            raise Refused(Verdict.UNAVAILABLE, str(exc)) from exc
+        except TimeoutError:
+            cause = f"no whole answer within {self._settings.timeout:g} s"
+            raise Refused(Verdict.UNAVAILABLE, cause) from None
         finally:
             self._places.give_back()
-        return judge(status, answered, body, room_size=self._room_size)
+        return judge(response.status, response.headers, response.body, room_size=self._room_size)
 
-    async def _exchange(self, block: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def _exchange(self, request: bytes) -> Response:
         """One request and its whole answer; if a kept connection turns out to be dead, once more over a new one."""
-        headers = self._headers(block)
-        trail = SimpleNamespace(reused=False)
-        try:
-            return await self._get(self._kept, headers, trail)
-        except Lost as exc:
-            if not trail.reused or exc.answered:
-                raise
-        return await self._get(self._fresh, headers, trail)
-
-    async def _get(
-        self, session: aiohttp.ClientSession | None, headers: CIMultiDict[str], trail: SimpleNamespace
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        if session is None:
+        pool = self._pool
+        if pool is None:
             raise NoAnswer("not asked: not started, or closed")
-        async with session.get(
-            self._url, headers=headers, allow_redirects=False, ssl=self._tls, trace_request_ctx=trail
-        ) as response:
-            return response.status, response.headers, await self._read(response)
+        try:
+            return await pool.get(request + b"\r\n")
+        except Lost as exc:
+            if not exc.stale:
+                raise
+        return await pool.get(request + b"Connection: close\r\n\r\n", fresh=True)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._settings.answer_size:
-                raise NoAnswer(f"the answer is larger than {self._settings.answer_size} bytes")
-        return bytes(body)
-
-    def _headers(self, block: bytes) -> CIMultiDict[str]:
-        lines = block.decode().split("\r\n") if block else ()
-        headers = CIMultiDict((name, value) for name, _, value in (line.partition(": ") for line in lines))
-        headers.setdefault("Accept", "application/json")
-        headers["Accept-Encoding"] = "identity"
+    def _request(self, block: bytes) -> bytes:
+        """The head of one request, but for the empty line at its end."""
+        lines = [self._head]
+        if block:
+            lines += block, b"\r\n"
+        if b"\r\naccept:" not in (b"\r\n" + block).lower():
+            lines.append(b"Accept: application/json\r\n")
+        lines.append(b"Accept-Encoding: identity\r\n")
         if self._settings.secret:
-            headers["X-Fairlead-Signature"] = signature(self._settings.secret, int(self._clock()), "GET", self._url)
-        return headers
+            signed = signature(self._settings.secret, int(self._clock()), "GET", self._url)
+            lines.append(f"X-Fairlead-Signature: {signed}\r\n".encode())
+        return b"".join(lines)
 
 
 def signature(secret: str, now: int, method: str, url: URL) -> str:
