@@ -6,7 +6,6 @@ close code after it, which is all that a browser's script can see.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Collection
@@ -15,6 +14,7 @@ from ipaddress import ip_network
 from fairlead.dialects.fairlead import refused
 from fairlead.errors import CloseCode
 from fairlead.gateway.answer import Answer, Refused, Verdict
+from fairlead.gateway.attended import Attended
 from fairlead.gateway.connection import Connection
 from fairlead.gateway.headers import BadHeader, HeaderMap
 from fairlead.gateway.settings import GatewaySettings
@@ -89,12 +89,12 @@ class Admission:
             logger.warning("%s refused, HTTP 403: %s", id, fault)
             raise Reject(403, "origin not allowed\n")
         scheme = "https" if request.scheme in ("wss", "https") else "http"
-        host = request.header(b"host") or ""
-        if from_trusted_proxy(request.address, self._proxies):
+        host, client = request.header(b"host") or "", request.address
+        if self._proxies and from_trusted_proxy(client, self._proxies):
             told = request.header(b"x-forwarded-proto")
             scheme = told if told in ("http", "https") else scheme
             host = request.header(b"x-forwarded-host") or host
-        client = client_address(request.address, request.values(b"x-forwarded-for"), self._proxies)
+            client = client_address(client, request.values(b"x-forwarded-for"), self._proxies)
         try:
             return self._headers.build(request, client=client, scheme=scheme, host=host, request_id=id)
         except BadHeader as exc:
@@ -103,15 +103,9 @@ class Admission:
 
     async def _ask(self, forwarded: bytes, receive: Receive) -> Answer | None:
         """Ask the API; None if the client left before the answer came."""
-        asking = asyncio.ensure_future(self._upstream.ask(forwarded))
-        leaving = asyncio.ensure_future(_left(receive))
-        try:
-            await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
-            return asking.result() if asking.done() else leaving.result()
-        finally:
-            asking.cancel()
-            leaving.cancel()
-            await asyncio.gather(asking, leaving, return_exceptions=True)
+        async with Attended(receive):
+            return await self._upstream.ask(forwarded)
+        return None
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, refusal: Refused) -> None:
         verdict = refusal.verdict
@@ -143,8 +137,3 @@ class Farewell:
 
     def closed(self, code: int, reason: str) -> None:
         """Nothing is kept."""
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "websocket.disconnect":
-        pass
