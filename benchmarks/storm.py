@@ -1,8 +1,9 @@
 """10,000 clients connect as fast as the server lets them: seconds until the last one is in, and what others notice.
 
 Before them 100 are in a room and get a publication every 20 ms: how long it takes to each is in the table. 4,000
-handshakes are under way at once, which is what the servers' backlogs hold. The gateway asks an API about every client,
-on the clients' core.
+handshakes are under way at once, which is what the servers' backlogs hold; then the gateway has all 10,000 at once, of
+which its kernel lets those wait that its backlog does not hold. The gateway asks an API about every client, on the
+clients' core.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ IN_FLIGHT = 4000
 SYSTEMS = (LIMIT, NCHAN_SYSTEM, AIOHTTP, WEBSOCKETS, PICOWS, STARLETTE, GRANIAN)
 
 
-def measure(scene: Scene, path: str, frames: int, count: int) -> Sample:
+def measure(scene: Scene, path: str, frames: int, count: int, in_flight: int = IN_FLIGHT) -> Sample:
     """One repeat: seconds; the CPU is that of the publications, too."""
     scene.run(10)
     with closing(Crowd(scene.server.port)) as crowd, ThreadPoolExecutor(1) as pool:
         before = scene.server.cpu()
-        storm = pool.submit(_storm, crowd, [upgrade(path)] * count, frames)
+        storm = pool.submit(_storm, crowd, [upgrade(path)] * count, frames, in_flight)
         waited = _publish(scene, storm)
         used = scene.server.cpu() - before
         return Sample(storm.result(), {"us CPU/connect": used / count * 1e6, **latencies(waited)})
 
 
-def _storm(crowd: Crowd, requests: list[bytes], frames: int) -> float:
+def _storm(crowd: Crowd, requests: list[bytes], frames: int, in_flight: int) -> float:
     start = time.monotonic()
-    crowd.open(requests, frames=frames, in_flight=IN_FLIGHT)
+    crowd.open(requests, frames=frames, in_flight=in_flight)
     return time.monotonic() - start
 
 
@@ -58,10 +59,10 @@ def _publish(scene: Scene, storm: Future[float]) -> array[float]:
     return waited
 
 
-def ours(upstream: Server, count: int) -> Sample:
+def ours(upstream: Server, count: int, in_flight: int = IN_FLIGHT) -> Sample:
     """One repeat on a fresh gateway."""
     with in_gateway(upstream, Work(subscribers=EXISTING)) as scene:
-        return measure(scene, "/ws/", 1, count)
+        return measure(scene, "/ws/", 1, count, in_flight)
 
 
 def peer(system: System, count: int) -> Sample:
@@ -79,6 +80,8 @@ def main() -> None:
         subjects += [Subject(each.name, each.packages, functools.partial(peer, each, count)) for each in SYSTEMS]
         targets = [Target("fairlead gateway", 5.0), Target("fairlead gateway", 100, column="p99 ms")]
         bench.compare(f"storm, {count} connects", "s", subjects, targets)
+        at_once = Subject("fairlead gateway", ["fairlead"], functools.partial(ours, upstream, count, count))
+        bench.compare(f"storm, {count} connects at once", "s", [at_once], targets)
 
 
 if __name__ == "__main__":

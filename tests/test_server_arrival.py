@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.serving import exchange, port, serving
 
 from fairlead.limits import Limits
-from fairlead.server import arrival
+from fairlead.server import Server, arrival
+from fairlead.transports.turns import Turns
 
 HEAD = (
     b"GET /s?q HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Any: \t a b \r\n"
@@ -90,3 +92,69 @@ async def test_a_silent_connection_ends_with_the_server() -> None:
             await asyncio.sleep(0)
     assert await reader.read() == b""
     writer.close()
+
+
+class Gate(Turns):
+    """It is nobody's turn before the test says so."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(asyncio.get_running_loop(), 1)
+        self._later: list[Callable[[], object]] = []
+        server.shared.newcomers = self
+
+    def take(self, later: Callable[[], object]) -> bool:
+        self._later.append(later)
+        return False
+
+    async def waiting(self, count: int) -> None:
+        while len(self._later) < count:
+            await asyncio.sleep(0)
+
+    def open(self) -> None:
+        for later in self._later:
+            later()
+
+
+async def test_in_a_rush_a_handshake_waits_for_its_turn_as_long_as_it_takes_and_nothing_of_it_is_lost() -> None:
+    application = Application()
+    async with serving(application, limits=Limits(head_timeout=0.1)) as server:
+        gate = Gate(server)
+        whole = asyncio.create_task(exchange(server, HEAD + b"\x88\x80\0\0\0\0"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(HEAD[:40])
+        await gate.waiting(2)
+        writer.write(HEAD[40:])
+        await asyncio.sleep(0.15)  # longer than a client has for its head
+        assert application.scopes == []
+        gate.open()
+        async with asyncio.timeout(5):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert (await whole).startswith(b"HTTP/1.1 101 ")
+        writer.close()
+    assert len(application.scopes) == 2
+
+
+async def test_a_client_that_left_before_its_turn_is_not_asked_about() -> None:
+    application = Application()
+    async with serving(application) as server:
+        gate = Gate(server)
+        _, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(HEAD)
+        await gate.waiting(1)
+        writer.transport.abort()
+        while server.shared.connections:
+            await asyncio.sleep(0)
+        gate.open()
+    assert application.scopes == []
+
+
+async def test_a_server_that_goes_waits_for_nobodys_turn() -> None:
+    async with serving(Application()) as server:
+        gate = Gate(server)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        writer.write(HEAD)
+        await gate.waiting(1)
+        server.should_exit = True
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()

@@ -20,13 +20,13 @@ from fairlead.wire.opening import Field, Opening, open_head
 
 
 class Arrival(asyncio.Protocol):
-    """A connection that has said nothing yet. Made like uvicorn's HTTP classes.
+    """A connection that has said nothing yet, or waits for its turn. Made like uvicorn's HTTP classes.
 
     Args:
         shared: The listener's limits, deadlines and connections.
     """
 
-    __slots__ = ("_arguments", "_deadline", "_shared", "_transport")
+    __slots__ = ("_arguments", "_came", "_deadline", "_shared", "_transport")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Arrival(asyncio.Protocol):
     ) -> None:
         self._arguments = (config, server_state, app_state, shared.loop)
         self._shared = shared
+        self._came = b""  # while others are served
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # no other kind is given
@@ -51,6 +52,22 @@ class Arrival(asyncio.Protocol):
             self._deadline = shared.loop.call_later(shared.limits.head_timeout, transport.abort)
 
     def data_received(self, data: bytes) -> None:
+        if self._came:
+            self._came += data
+            self._transport.pause_reading()
+        elif self._shared.newcomers.take(self._our_turn):
+            self._serve(data)
+        else:
+            self._in_time()
+            self._came = data
+
+    def _our_turn(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        self._serve(self._came)
+
+    def _serve(self, data: bytes) -> None:
         shared = self._shared
         shared.connections.discard(self)
         opened = self._open(data)
@@ -72,6 +89,7 @@ class Arrival(asyncio.Protocol):
     def _in_time(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()

@@ -10,11 +10,16 @@ from typing import Protocol
 
 from fairlead.limits import Limits
 from fairlead.transports.ticker import Ticker
+from fairlead.transports.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 SPARE_DESCRIPTORS = 128
 """Descriptors kept for the listeners, the upstream pool, the broker and files."""
+
+NEWCOMERS = 32
+"""New connections whose first bytes are looked at in one turn of the loop, some 60 µs each. Of ten thousand that come
+in one moment the others wait, and not those who are in."""
 
 Address = tuple[str, int | None]
 
@@ -43,6 +48,7 @@ class Shared:
             ones never take the last descriptor.
         full: The limit was reached and has been logged; until a tenth of them has left.
         local: The address that connections came to, once there was one.
+        newcomers: Whose turn it is of those that just came.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -54,8 +60,10 @@ class Shared:
     websockets: int = 0
     connection_limit: int = field(init=False)
     descriptors: int = field(init=False)
+    newcomers: Turns = field(init=False)
 
     def __post_init__(self) -> None:
+        self.newcomers = Turns(self.loop, NEWCOMERS)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         allowed = self.limits.connections
         self.connection_limit = allowed if allowed is not None else descriptors - SPARE_DESCRIPTORS
