@@ -312,6 +312,19 @@ async def interim(limit: int, amount: int) -> bool:
         return await is_in(UpstreamSettings(url=api.url))
 
 
+async def answer_head_size(limit: int, amount: int) -> bool:
+    """A line counts with its colon, a blank and its end."""
+    async with FakeApi() as api:
+        api.script(reply(200, b"{}", {"X": "y" * (amount - len("Content-Length: 2\r\n") - len("X: \r\n"))}))
+        return await is_in(UpstreamSettings(url=api.url))
+
+
+async def answer_head_count(limit: int, amount: int) -> bool:
+    async with FakeApi() as api:
+        api.script(reply(200, b"{}", {f"X-{number}": "y" for number in range(amount - 1)}))
+        return await is_in(UpstreamSettings(url=api.url))
+
+
 async def in_flight(limit: int, amount: int) -> bool:
     places = Places(limit, waiting=0, wait=1.0)
     return not await refusals(places, amount)
@@ -449,7 +462,9 @@ AMOUNTS: list[tuple[str, Passes, list[int]]] = [
     ("bodies.BATCH_ROOMS", batch_rooms, []),
     ("idempotency.ANSWERS_SIZE", answers_size, []),
     ("answer.BODY_KEPT", refusal_body, []),
-    ("pool.INTERIM", interim, []),
+    ("exchange.INTERIM", interim, []),
+    ("exchange.HEAD_SIZE", answer_head_size, []),
+    ("exchange.HEAD_COUNT", answer_head_count, []),
 ]
 
 
@@ -858,7 +873,7 @@ COVERED_ELSEWHERE = {
     "settings.KEY_LENGTH": "tests/test_limits.py::test_a_key_has_so_many_characters_at_least",
     "answer.MIN_EXPIRES_IN": "tests/test_gateway_answer.py::test_expires_in_is_a_positive_number_and_at_least_five",
 }
-FIXED = ("answer", "api", "bodies", "idempotency", "pool", "settings")
+FIXED = ("answer", "api", "bodies", "exchange", "idempotency", "settings")
 """Modules of the gateway with bounds that nobody can set."""
 
 
@@ -912,8 +927,10 @@ DOCUMENTED = {
     "settings.KEY_LENGTH": "Signs the asks; {:,} characters or more",
     "answer.MIN_EXPIRES_IN": "under {0:g} counts as {0:g}",
     "answer.BODY_KEPT": "at most {kib:g} KiB",
+    "exchange.HEAD_SIZE": "more than {kib:g} KiB or",
+    "exchange.HEAD_COUNT": "or {:,} lines before its body",
 }
-INTERNAL = {"pool.INTERIM", "idempotency.ANSWERS_SIZE"}
+INTERNAL = {"exchange.INTERIM", "idempotency.ANSWERS_SIZE"}
 """Nobody who keeps to HTTP, and to the documented limits, meets these."""
 
 

@@ -87,7 +87,7 @@ def test_of_ten_thousand_dropped_connections_nothing_is_left(tmp_path: Path) -> 
         assert not [line for line in running.lines if " INFO " not in line]
 
 
-OURS = re.compile(r"(fairlead|uvicorn)\.(?!gateway\.pool)")  # the pool keeps its 64 connections to the API
+OURS = re.compile(r"(fairlead|uvicorn)\.(?!gateway\.exchange)")  # the pool keeps its 64 connections to the API
 FOREIGN = (type, ModuleType, FunctionType, FrameType, Thread, logging.Logger)
 """What leads out of what a server holds, into everything else."""
 
