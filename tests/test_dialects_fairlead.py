@@ -21,6 +21,7 @@ from fairlead.dialects.fairlead import (
     hello,
     refused,
     success,
+    tail,
     unsubscribed,
 )
 from fairlead.limits import Limits
@@ -258,8 +259,8 @@ class TestFirstMessage:
 
 
 class TestPublications:
-    def frame(self, publication: Publication, tail: bytes = b'"a"', room: object = "r") -> bytes:
-        return FAIRLEAD.join(FAIRLEAD.head(room_key(room), publication), tail)
+    def frame(self, publication: Publication, request_id: bytes = b'"a"', room: object = "r") -> bytes:
+        return FAIRLEAD.head(room_key(room), publication) + tail(request_id)
 
     def test_json_goes_through_untouched(self) -> None:
         data = b'{"b": 1.0, "a":[1e2 , "\\u0061"]}'

@@ -317,7 +317,6 @@ class TestPublications:
         dialect = JSONRPC.dialect
         head = dialect.head(room_key("r"), publication)
         assert head == b'{"jsonrpc":"2.0","method":"publish","params":{"room":"r","data":%b}}' % data
-        assert dialect.join(head, b"") == head
         assert not dialect.binary(publication.kind)
         assert dialect.pack([head, head]) == [head, head]
 

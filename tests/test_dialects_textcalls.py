@@ -118,6 +118,5 @@ def test_publications(publication: Publication, data: bytes) -> None:
     dialect = TEXT.dialect
     head = dialect.head(room_key("r"), publication)
     assert head == b"publish|r," + data
-    assert dialect.join(head, b"") == head
     assert not dialect.binary(publication.kind)
     assert dialect.pack([head, head]) == [head, head]

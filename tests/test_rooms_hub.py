@@ -2,25 +2,29 @@
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
 from fairlead.dialects import Dialect
 from fairlead.dialects.fairlead import FAIRLEAD
+from fairlead.dialects.fairlead import tail as request_tail
+from fairlead.dialects.plain import PLAIN, PlainDialect
 from fairlead.errors import CloseCode
 from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
 from fairlead.rooms.hub import Hub
 from fairlead.rooms.names import RoomKey, room_key
-from fairlead.testing import TAIL_DIALECT, FakeConnection, FakeMember, RecordingTransport, TailDialect
+from fairlead.testing import FakeConnection, FakeMember, RecordingTransport
+from fairlead.transports import OUTLET_SIZE
+from fairlead.wire.deflate import shared_deflate
+from fairlead.wire.frames import PLAIN as WIRE
 
 LOBBY, CAR = room_key("lobby"), room_key({"car": 1})
 
 
 def member(name: str = "c1", *, tail: bytes = b"", form: Form = PAYLOAD, dialect: Dialect | None = None) -> FakeMember:
     return FakeMember(
-        RecordingTransport(form=form), tail=tail, dialect=dialect or TAIL_DIALECT, connection=FakeConnection(name)
+        RecordingTransport(form=form), tail=tail, dialect=dialect or PLAIN, connection=FakeConnection(name)
     )
 
 
@@ -50,6 +54,9 @@ class CountingForm:
         self.encoded.append(payload)
         return payload
 
+    def prefix(self, size: int, *, binary: bool) -> bytes | None:
+        return None
+
 
 class WritingTransport(RecordingTransport):
     """Asks for the wire bytes, as a transport that writes them does."""
@@ -59,20 +66,34 @@ class WritingTransport(RecordingTransport):
         return super().send(outgoing)
 
 
-class CountingDialect(TailDialect):
-    """Counts heads and splices."""
+class CountingDialect(PlainDialect):
+    """Counts heads."""
 
     def __init__(self) -> None:
         self.heads = 0
-        self.joins: Counter[bytes] = Counter()
 
     def head(self, room: RoomKey, publication: Publication) -> bytes:
         self.heads += 1
         return super().head(room, publication)
 
-    def join(self, head: bytes, tail: bytes) -> bytes:
-        self.joins[tail] += 1
-        return super().join(head, tail)
+
+class Pipe(RecordingTransport):
+    """A transport with an outlet, itself, that keeps the bytes written there."""
+
+    def __init__(self, form: Form = WIRE) -> None:
+        super().__init__(form=form)
+        self.outlet = self
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.written += data
+
+
+def distinct(members: list[FakeMember]) -> int:
+    """How many different objects all of them were sent."""
+    return len({id(outgoing) for each in members for outgoing in recorder(each).sent})
 
 
 class TestMembership:
@@ -239,7 +260,7 @@ class TestBytes:
             hub.add(each, LOBBY)
         publish(hub, b"x")
         hub.flush()
-        assert (dialect.heads, dialect.joins, form.encoded) == (1, {b"t": 1}, [b"xt"])
+        assert (dialect.heads, distinct(members), form.encoded) == (1, 1, [b"xt"])
         assert all(payloads(each) == [b"xt"] for each in members)
 
     def test_each_tail_is_spliced_once(self) -> None:
@@ -249,20 +270,21 @@ class TestBytes:
             hub.add(each, LOBBY)
         publish(hub, b"a", b"b")
         hub.flush()
-        assert (dialect.heads, dialect.joins) == (2, {b"0": 2, b"1": 2, b"2": 2})
+        assert (dialect.heads, distinct(members)) == (2, 3)
         assert all(payloads(each) == [b"a" + each.tail, b"b" + each.tail] for each in members)
 
     def test_forms_are_encoded_apart_and_each_once(self) -> None:
         hub, dialect, forms = Hub(), CountingDialect(), [CountingForm(), CountingForm()]
-        for i in range(10):
-            hub.add(FakeMember(WritingTransport(form=forms[i % 2]), dialect=dialect), LOBBY)
+        members = [FakeMember(WritingTransport(form=forms[i % 2]), dialect=dialect) for i in range(10)]
+        for each in members:
+            hub.add(each, LOBBY)
         publish(hub, b"x")
         hub.flush()
         assert [form.encoded for form in forms] == [[b"x"], [b"x"]]
-        assert (dialect.heads, dialect.joins) == (1, {b"": 1})
+        assert (dialect.heads, distinct(members)) == (1, 1)
 
     def test_dialects_are_spoken_apart(self) -> None:
-        hub, plain, json = Hub(), member(), member(tail=b'"a"', dialect=FAIRLEAD)
+        hub, plain, json = Hub(), member(), member(tail=request_tail(b'"a"'), dialect=FAIRLEAD)
         hub.add(plain, LOBBY)
         hub.add(json, LOBBY)
         publish(hub, b"1")
@@ -271,17 +293,17 @@ class TestBytes:
         assert payloads(json) == [b'{"type":"publish","room":"lobby","data":1,"requestId":"a"}']
 
     def test_spliced_bytes_are_not_kept_without_bound(self) -> None:
-        hub, dialect = Hub(), CountingDialect()
-        members = [member(tail=b"%d" % (i % 10), dialect=dialect) for i in range(20)]
+        hub = Hub()
+        members = [member(tail=b"%d" % (i % 10)) for i in range(20)]
         for each in members:
             hub.add(each, LOBBY)
         publish(hub, b"x" * 100_000)
         hub.flush()
-        assert 10 < dialect.joins.total() < 20
+        assert 10 < distinct(members) < 20
         assert all(payloads(each) == [b"x" * 100_000 + each.tail] for each in members)
 
     def test_a_dialect_may_merge_a_burst(self) -> None:
-        class Merging(TailDialect):
+        class Merging(PlainDialect):
             def pack(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
                 return [b"+".join(payloads)]
 
@@ -316,6 +338,62 @@ class TestBytes:
         hub.flush()
         assert [len(outgoing.messages) for outgoing in recorder(one).sent] == [1, 1, 1]
         assert payloads(one) == [b"1", b"x" * 5000, b"2"]
+
+
+class TestOutlets:
+    @pytest.mark.parametrize("form", [WIRE, shared_deflate(12)])
+    @pytest.mark.parametrize("size", [1, 120, 123, 124, 130, 1500, 3000, 15_000])
+    def test_every_tail_stands_in_a_frame_of_its_own_length(self, form: Form, size: int) -> None:
+        hub, pipes, data = Hub(), [Pipe(form) for _ in range(6)], b"a" * size
+        for i, pipe in enumerate(pipes):
+            hub.add(FakeMember(pipe, tail=b"t" * (i // 2)), LOBBY)
+        publish(hub, data)
+        hub.flush()
+        publish(hub, data, b"b")
+        hub.flush()
+        for i, pipe in enumerate(pipes):
+            messages = [each + b"t" * (i // 2) for each in (data, data, b"b")]
+            assert pipe.written == b"".join(form.encode(each, binary=False) for each in messages)
+            assert pipe.sent == []
+
+    def test_binary_messages_have_their_own_heads(self) -> None:
+        hub, pipe = Hub(), Pipe()
+        hub.add(FakeMember(pipe), LOBBY)
+        hub.publish(LOBBY, Publication(data=b"x", kind="binary"))
+        hub.flush()
+        assert pipe.written == WIRE.encode(b"x", binary=True)
+
+    def test_who_has_no_outlet_now_is_sent_the_message(self) -> None:
+        hub, pipes = Hub(), [Pipe() for _ in range(10)]
+        for pipe in pipes:
+            hub.add(FakeMember(pipe, tail=b"t"), LOBBY)
+        for pipe in pipes[::2]:
+            pipe.outlet = None
+        publish(hub, b"x")
+        hub.flush()
+        assert all(pipe.payloads == [b"xt"] and not pipe.written for pipe in pipes[::2])
+        assert all(pipe.written == WIRE.encode(b"xt", binary=False) and not pipe.sent for pipe in pipes[1::2])
+
+    def test_a_large_write_does_not_go_through_the_outlet(self) -> None:
+        hub, pipe = Hub(), Pipe()
+        hub.add(FakeMember(pipe), LOBBY)
+        publish(hub, b"x" * OUTLET_SIZE)
+        hub.flush()
+        publish(hub, *[b"y" * 1000] * 20)
+        hub.flush()
+        assert pipe.payloads == [b"x" * OUTLET_SIZE, *[b"y" * 1000] * 20]
+        assert pipe.written == b""
+
+    def test_a_failing_outlet_is_closed_and_the_others_get_theirs(self, caplog: pytest.LogCaptureFixture) -> None:
+        hub, pipes = Hub(), [Pipe() for _ in range(10)]
+        for i, pipe in enumerate(pipes):
+            hub.add(FakeMember(pipe, tail=b"%d" % i), LOBBY)
+        pipes[4].failure = RuntimeError("bug")
+        publish(hub, b"x")
+        hub.flush()
+        assert [pipe.written[2:] for pipe in pipes] == [b"" if i == 4 else b"x%d" % i for i in range(10)]
+        assert [pipe.code for pipe in pipes] == [CloseCode.INTERNAL_ERROR if i == 4 else None for i in range(10)]
+        assert len(caplog.records) == 1
 
 
 class TestExclude:
@@ -381,7 +459,7 @@ class TestFailures:
         assert len(caplog.records) == 1
 
     def test_a_publication_that_cannot_be_encoded_is_dropped_alone(self, caplog: pytest.LogCaptureFixture) -> None:
-        class Choosy(TailDialect):
+        class Choosy(PlainDialect):
             def head(self, room: RoomKey, publication: Publication) -> bytes:
                 return str(int(publication.data)).encode()
 

@@ -42,12 +42,19 @@ class Form(Protocol):
 
     def encode(self, payload: bytes, *, binary: bool) -> bytes: ...
 
+    def prefix(self, size: int, *, binary: bool) -> bytes | None:
+        """What encoding puts before every payload of ``size`` bytes, and nothing else; None: it does more than that."""
+        ...
+
 
 class _PayloadForm:
     shared = True
 
     def encode(self, payload: bytes, *, binary: bool) -> bytes:
         return payload
+
+    def prefix(self, size: int, *, binary: bool) -> bytes | None:
+        return b""
 
 
 PAYLOAD: Form = _PayloadForm()

@@ -10,14 +10,13 @@ from fairlead.rooms.names import RoomKey
 
 
 class Dialect(Protocol):
-    """One language in one wire format. Stateless: what a connection remembers lives with the connection."""
+    """One language in one wire format. Stateless: what a connection remembers lives with the connection.
+
+    A member's payload is its publication's head, followed by the member's own tail.
+    """
 
     def head(self, room: RoomKey, publication: Publication) -> bytes:
         """What all members of a room get alike; made once per publication and dialect."""
-        ...
-
-    def join(self, head: bytes, tail: bytes) -> bytes:
-        """One member's payload. ``tail`` is b"" where all members' payloads are alike."""
         ...
 
     def binary(self, kind: Kind) -> bool:

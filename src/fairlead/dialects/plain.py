@@ -15,9 +15,6 @@ class PlainDialect:
     def head(self, room: RoomKey, publication: Publication) -> bytes:
         return publication.data
 
-    def join(self, head: bytes, tail: bytes) -> bytes:
-        return head
-
     def binary(self, kind: Kind) -> bool:
         return kind == "binary"
 

@@ -17,7 +17,7 @@ from fairlead.errors import CloseCode
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message, Publication
 from fairlead.rooms.names import RoomKey
-from fairlead.transports import Transport
+from fairlead.transports import OUTLET_SIZE, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ class Member(Protocol):
     def transport(self) -> Transport: ...
 
     @property
-    def tail(self) -> bytes: ...
+    def tail(self) -> bytes:
+        """With this each of its payloads ends; b"" where all members' are alike."""
+        ...
 
     @property
     def connection(self) -> ConnectionInfo: ...
@@ -83,11 +85,14 @@ class Hub:
 
     def count(self, room: RoomKey) -> int:
         """How many members a room has."""
-        return sum(len(group) for _, group in self._groups(room))
+        found = self._rooms.get(room)
+        if isinstance(found, _Room):
+            return sum(map(len, found.values()))
+        return 0 if found is None else 1
 
     def members(self, room: RoomKey) -> Iterator[Member]:
         """Everybody in a room. Not to be carried across a change of membership."""
-        return (member for _, members in self._groups(room) for member in members)
+        return (member for _, _, members in self._groups(room) for member in members)
 
     def has(self, member: Member, room: RoomKey) -> bool:
         """Whether ``member`` is in ``room``."""
@@ -154,25 +159,25 @@ class Hub:
         for room, publications in waiting.items():
             self._write(room, publications)
 
-    def _groups(self, room: RoomKey) -> Iterable[tuple[Dialect, Collection[Member]]]:
+    def _groups(self, room: RoomKey) -> Iterable[tuple[Dialect, Form, Collection[Member]]]:
         found = self._rooms.get(room)
         if isinstance(found, _Room):
-            return [(dialect, members) for (dialect, _), members in found.items()]
-        return [] if found is None else [(found.dialect, (found,))]
+            return [(*key, members) for key, members in found.items()]
+        return [] if found is None else [(found.dialect, found.transport.form, (found,))]
 
     def _write(self, room: RoomKey, publications: Sequence[Publication]) -> None:
         excluded = {publication.exclude for publication in publications} - {None}
         made: dict[Dialect, Sequence[_Outgoing]] = {}
-        for dialect, members in self._groups(room):
+        for dialect, form, members in self._groups(room):
             if excluded:
                 apart = {member for member in members if member.connection.id in excluded}
                 for member in apart:
                     wanted = [each for each in publications if each.exclude != member.connection.id]
-                    self._fan_out((member,), self._encode(dialect, room, wanted))
+                    self._fan_out((member,), form, self._encode(dialect, room, wanted))
                 members = set(members) - apart
             if dialect not in made:
                 made[dialect] = self._encode(dialect, room, publications)
-            self._fan_out(tuple(members), made[dialect])
+            self._fan_out(tuple(members), form, made[dialect])
 
     def _encode(self, dialect: Dialect, room: RoomKey, publications: Sequence[Publication]) -> Sequence[_Outgoing]:
         """Everything that all members share: one or, past ``burst_size`` or between text and binary, several writes."""
@@ -185,29 +190,42 @@ class Hub:
             except Exception:
                 logger.exception("room %r: a publication was dropped, its dialect cannot encode it", room)
                 continue
-            space -= len(head) + _TAIL_SIZE
+            space -= len(head) + TAIL_SIZE
             if not writes or space < 0 or writes[-1].binary is not binary:
                 writes.append(_Outgoing(dialect, binary))
-                space = self._burst_size - len(head) - _TAIL_SIZE
+                space = self._burst_size - len(head) - TAIL_SIZE
             writes[-1].append(head)
         return writes
 
-    def _fan_out(self, members: Sequence[Member], writes: Sequence[_Outgoing]) -> None:
+    def _fan_out(self, members: Sequence[Member], form: Form, writes: Sequence[_Outgoing]) -> None:
         for outgoing in writes:
             self.deliveries += len(members) * len(outgoing.heads)
-            left = iter(members)
-            while not _send_all(left, outgoing):
+            left, wires = iter(members), _Wires(outgoing, form)
+            while not _send_all(left, outgoing, wires):
                 pass
 
 
-def _send_all(members: Iterator[Member], outgoing: _Outgoing) -> bool:
+def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires) -> bool:
     """Send to each member; False if one failed, whose connection is then closed: the iterator stands behind it.
 
-    A failing transport is a bug or a foreign one, so it costs nothing as long as there is none.
+    A failing transport is a bug or a foreign one, so it costs nothing as long as there is none. Nothing is called here
+    for a member but its socket's write: 0.5 µs each over the bare ``send()``, and with a call of the transport's 0.8.
     """
+    small = outgoing.size <= OUTLET_SIZE
+    wire, last = b"", None
     try:
         for member in members:
-            member.transport.send(outgoing[member.tail])
+            transport = member.transport
+            outlet = transport.outlet
+            tail = member.tail
+            if outlet is None or not small:
+                transport.send(outgoing[tail])
+                continue
+            if tail != last:
+                opening = wires[len(tail)]
+                wire = outgoing[tail].wire(wires.form) if opening is None else opening + tail
+                last = tail
+            outlet.write(wire)
     except Exception:
         logger.exception("connection %s: sending failed", member.connection.id)
         with suppress(Exception):
@@ -216,32 +234,59 @@ def _send_all(members: Iterator[Member], outgoing: _Outgoing) -> bool:
     return True
 
 
-_TAIL_SIZE = 192  # bytes to allow for what join() adds and for the frame's head: a request id has at most 128
-_KEPT_SIZE = 256 * 1024  # bytes of spliced payloads that one fan-out keeps for members with the same tail
+TAIL_SIZE = 192
+"""Bytes to allow for a tail and for the frame's head: a request id has at most 128."""
+
+KEPT_SIZE = 256 * 1024
+"""Bytes of spliced payloads that one fan-out keeps for members with the same tail."""
+
+SPLICED_SIZE = 2048
+"""Bytes up to which a message is made for every other tail: sooner done than to look whether it was made before."""
 
 
 class _Outgoing(dict[bytes, Message | Burst]):
     """One write, by the member's tail: spliced when first asked for, kept for the next member as long as it fits."""
 
-    __slots__ = ("_dialect", "_size", "binary", "heads")
+    __slots__ = ("_dialect", "binary", "heads", "size")
 
     def __init__(self, dialect: Dialect, binary: bool) -> None:
         self._dialect = dialect
-        self._size = 0
+        self.size = 0  # bytes, at most
         self.binary = binary
         self.heads: list[bytes] = []
 
     def append(self, head: bytes) -> None:
         self.heads.append(head)
-        self._size += len(head) + _TAIL_SIZE
+        self.size += len(head) + TAIL_SIZE
 
     def __missing__(self, tail: bytes) -> Message | Burst:
-        join, heads = self._dialect.join, self.heads
         outgoing: Message | Burst
-        if len(heads) == 1:
-            outgoing = Message(join(heads[0], tail), binary=self.binary)
+        if len(self.heads) == 1:
+            outgoing = Message(self.heads[0] + tail, binary=self.binary)
         else:
-            outgoing = Burst(self._dialect.pack([join(head, tail) for head in heads]), binary=self.binary)
-        if len(self) * self._size < _KEPT_SIZE:
+            outgoing = Burst(self._dialect.pack([head + tail for head in self.heads]), binary=self.binary)
+        if len(self) * self.size < KEPT_SIZE:
             self[tail] = outgoing
         return outgoing
+
+
+class _Wires(dict[int, bytes | None]):
+    """One write in one form, up to the tail: by the tail's size, which the frame's head depends on.
+
+    None: it is not as simple as that, so the whole has to be encoded.
+    """
+
+    __slots__ = ("_outgoing", "form")
+
+    def __init__(self, outgoing: _Outgoing, form: Form) -> None:
+        self._outgoing = outgoing
+        self.form = form
+
+    def __missing__(self, size: int) -> bytes | None:
+        outgoing, opening = self._outgoing, None
+        if len(outgoing.heads) == 1 and outgoing.size <= SPLICED_SIZE:
+            head = outgoing.heads[0]
+            prefix = self.form.prefix(len(head) + size, binary=outgoing.binary)
+            opening = None if prefix is None else prefix + head
+        self[size] = opening
+        return opening

@@ -18,20 +18,17 @@ from fairlead.testing.client import Client, Closure, Connecting, SyncClient
 from fairlead.testing.clock import FakeClock
 from fairlead.testing.errors import Refusal, Rejected, TimedOut, Unexpected, rejects
 from fairlead.testing.fakes import (
-    TAIL_DIALECT,
     BrokerCall,
     FakeConnection,
     FakeMember,
     RecordingTransport,
     ScriptedBroker,
-    TailDialect,
 )
 from fairlead.testing.lifespan import lifespan
 from fairlead.testing.memory import connect
 from fairlead.testing.running import Response, RunningServer, SyncRunningServer, running
 
 __all__ = [
-    "TAIL_DIALECT",
     "BrokerCall",
     "Client",
     "Closure",
@@ -48,7 +45,6 @@ __all__ = [
     "ScriptedBroker",
     "SyncClient",
     "SyncRunningServer",
-    "TailDialect",
     "TimedOut",
     "Unexpected",
     "connect",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from fairlead.brokers import Command, Position, Sink
 from fairlead.dialects import Dialect
-from fairlead.dialects.plain import PlainDialect
+from fairlead.dialects.plain import PLAIN
 from fairlead.errors import BrokerUnavailable, CloseCode, Closed
 from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
 from fairlead.rooms.names import RoomKey
-from fairlead.transports import Transport
+from fairlead.transports import Outlet, Transport
 
 
 class RecordingTransport:
@@ -34,6 +34,7 @@ class RecordingTransport:
 
     def __init__(self, *, form: Form = PAYLOAD, capacity: int | None = None) -> None:
         self.form = form
+        self.outlet: Outlet | None = None
         self.sent: list[Message | Burst] = []
         self.code: int | None = None
         self.reason = ""
@@ -86,16 +87,6 @@ class RecordingTransport:
         self.reading = True
 
 
-class TailDialect(PlainDialect):
-    """A Dialect in which a payload is the data and the member's tail."""
-
-    def join(self, head: bytes, tail: bytes) -> bytes:
-        return head + tail
-
-
-TAIL_DIALECT = TailDialect()
-
-
 @dataclass(frozen=True, slots=True)
 class FakeConnection:
     """Whose subscription it is."""
@@ -112,7 +103,7 @@ class FakeMember:
         transport: Transport | None = None,
         *,
         tail: bytes = b"",
-        dialect: Dialect = TAIL_DIALECT,
+        dialect: Dialect = PLAIN,
         connection: FakeConnection | None = None,
     ) -> None:
         self.transport = transport if transport is not None else RecordingTransport()

@@ -6,6 +6,15 @@ from typing import Protocol
 
 from fairlead.message import Burst, Form, Message
 
+OUTLET_SIZE = 16 * 1024
+"""Bytes that may go through an ``outlet`` at once: a client that takes none of them has cost no more."""
+
+
+class Outlet(Protocol):
+    """Takes bytes for a socket."""
+
+    def write(self, data: bytes) -> None: ...
+
 
 class Transport(Protocol):
     """An open connection, outward. Everything but ``drained()`` is synchronous and never waits."""
@@ -13,6 +22,14 @@ class Transport(Protocol):
     @property
     def form(self) -> Form:
         """The wire form of this connection; equal for all connections that can share encoded bytes."""
+        ...
+
+    @property
+    def outlet(self) -> Outlet | None:
+        """The short way: takes bytes in the connection's form, at most OUTLET_SIZE of them, as ``send()`` would.
+
+        None: not now, or never, so ``send()`` is the way. To be asked for anew before each write.
+        """
         ...
 
     @property

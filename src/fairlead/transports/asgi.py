@@ -155,6 +155,10 @@ class AsgiTransport:
         return PAYLOAD
 
     @property
+    def outlet(self) -> None:
+        return None
+
+    @property
     def open(self) -> bool:
         return not self._outcome.done()
 

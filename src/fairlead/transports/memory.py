@@ -48,6 +48,7 @@ class MemoryTransport:
     """
 
     form = PAYLOAD
+    outlet = None
 
     def __init__(self, receiver: Receiver, client: Client, limits: Limits, ticker: Ticker) -> None:
         self.due = 0

@@ -15,7 +15,7 @@ from enum import IntEnum
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message
-from fairlead.transports import Receiver
+from fairlead.transports import Outlet, Receiver
 from fairlead.transports.direct import DirectTransport
 from fairlead.transports.shared import Shared
 from fairlead.wire.deflate import Agreement
@@ -116,6 +116,7 @@ class NativeTransport(asyncio.Protocol):
         "_transport",
         "_waiting",
         "due",
+        "outlet",
     )
 
     def __init__(
@@ -129,6 +130,7 @@ class NativeTransport(asyncio.Protocol):
         self._form: Form = PLAIN if deflate is None else deflate.form()
         self._reader: MessageReader | None = _reader(limits, deflate)
         self._state = State.OPEN
+        self.outlet: Outlet | None = None  # the socket's transport, while nothing has to be looked at before a write
         self._outcome: tuple[int, str] | None = None
         self._cork: list[bytes] | None = None
         self._congested = False
@@ -230,6 +232,7 @@ class NativeTransport(asyncio.Protocol):
         """Drop the connection without a Close frame."""
         if self._state is not State.LOST:
             self._state = State.CLOSING
+            self.outlet = None
             self._transport.abort()
 
     def direct(self) -> DirectTransport | None:
@@ -238,6 +241,7 @@ class NativeTransport(asyncio.Protocol):
         if self._form is not PLAIN or socket.get_extra_info("sslcontext") or not socket.get_extra_info("socket"):
             return None
         self._transport = direct = DirectTransport(self, socket, self._shared.loop)
+        self._set_outlet()
         return direct
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -278,6 +282,7 @@ class NativeTransport(asyncio.Protocol):
         """Write everything that was sent while one read was processed, at once."""
         cork, self._cork = self._cork, None
         if not cork or self._state is State.LOST:
+            self._set_outlet()
             return
         data = cork[0] if len(cork) == 1 else b"".join(cork)
         if not self._congested:
@@ -288,14 +293,22 @@ class NativeTransport(asyncio.Protocol):
             self._enqueue(data)
         else:
             self._emit(data)
+        self._set_outlet()
+
+    def _set_outlet(self) -> None:
+        """Let the hub write to the socket, unless that is for ``send()`` to do."""
+        if self._cork is None and not self._congested and not self._state:
+            self.outlet = self._transport
 
     def pause_writing(self) -> None:
         self._congested = True
+        self.outlet = None
 
     def resume_writing(self) -> None:
         self._congested = False
         waiting = self._waiting
         if waiting is None:
+            self._set_outlet()
             return
         outbox = waiting.outbox
         taken = 0
@@ -316,6 +329,7 @@ class NativeTransport(asyncio.Protocol):
             self._transport.write(waiting.pong)
         waiting.pong = None
         waiting.writing = 0
+        self._set_outlet()
         self._wake(waiting)
         self._release()
         if self._reader is None:
@@ -345,6 +359,7 @@ class NativeTransport(asyncio.Protocol):
             return
         if self._cork is None:
             self._cork = []
+            self.outlet = None
         if len(data) <= SLICE:
             events = reader.feed(data)
             self._deliver(events)
@@ -449,6 +464,7 @@ class NativeTransport(asyncio.Protocol):
             return
         if self._cork is None:
             self._cork = []
+            self.outlet = None
         data = b""
         if waiting is not None:
             events, waiting.events = waiting.events, []
@@ -465,6 +481,7 @@ class NativeTransport(asyncio.Protocol):
     def _closing(self, code: int, reason: str) -> None:
         """A Close frame is about to go out: nothing follows it, and the client has ``close_timeout`` seconds."""
         self._state = State.CLOSING
+        self.outlet = None
         self._outcome = (code, reason)
         shared = self._shared
         shared.ticker.schedule(self, shared.limits.close_timeout)
@@ -538,6 +555,7 @@ class NativeTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         shared = self._shared
         self._state = State.LOST
+        self.outlet = None
         shared.connections.discard(self)
         shared.leave()
         shared.ticker.cancel(self)

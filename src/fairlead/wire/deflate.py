@@ -143,6 +143,10 @@ class SharedDeflate:
                 return _frame(data, binary)
         return PLAIN.encode(payload, binary=binary)
 
+    def prefix(self, size: int, *, binary: bool) -> bytes | None:
+        """The frame's head, where nothing is compressed."""
+        return PLAIN.prefix(size, binary=binary) if size < SHARED_SIZE else None
+
 
 @cache
 def shared_deflate(bits: int) -> SharedDeflate:
@@ -170,6 +174,10 @@ class OwnDeflate:
         if self._compressor is None:
             self._compressor = _compressor(self._bits)
         return _frame(_deflate(self._compressor, payload), binary)
+
+    def prefix(self, size: int, *, binary: bool) -> bytes | None:
+        """The frame's head, where nothing is compressed."""
+        return PLAIN.prefix(size, binary=binary) if size < OWN_SIZE else None
 
 
 def _compressor(bits: int) -> _Compress:

@@ -222,6 +222,10 @@ class Plain:
             return _SHORT_HEADS[binary][size] + payload
         return _make_head(_FIRST[binary], 0, size) + payload
 
+    def prefix(self, size: int, *, binary: bool) -> bytes:
+        """The frame's head."""
+        return _make_head(_FIRST[binary], 0, size)
+
 
 PLAIN = Plain()
 """The one instance: connections share encoded bytes by the identity of their form."""
