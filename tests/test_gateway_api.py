@@ -145,6 +145,12 @@ class Admin:
         return transport
 
 
+def at_once(admin: Admin, target: str, body: bytes, headers: Sequence[tuple[str, str]]) -> bytes | None:
+    """As the listener asks it."""
+    lines = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    return admin.api.at_once(target.encode(), lines, body)
+
+
 def trigger(*rooms: object, data: object = 1) -> dict[str, object]:
     return {"rooms": rooms, "data": data}
 
@@ -597,3 +603,68 @@ async def test_health_needs_no_key() -> None:
         assert (await admin.request("GET", "/healthz", headers={})).status == 200
         assert (await admin.request("HEAD", "/readyz/", headers={})).status == 503
         assert (await admin.post("/trigger/", trigger("a"))).status == 200
+
+
+# -- at once ---------------------------------------------------------------------------------------------------------
+
+
+MINE = [("authorization", f"Bearer {KEYS[0]}")]
+TRIGGER = b'{"rooms":["lobby","lobby",{"car":1}],"data":[1, 2]}'
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "headers"),
+    [
+        ("/trigger/", TRIGGER, MINE),
+        ("/publish", TRIGGER, [("x-api-key", KEYS[1])]),
+        ("/trigger", b'{"rooms":[],"data":null}', MINE),
+        ("/trigger", b'{"rooms":["nobody"],"data":"' + b"x" * 10_000 + b'"}', MINE),
+    ],
+)
+async def test_at_once_it_is_the_same_answer_and_the_same_publication(
+    target: str, body: bytes, headers: list[tuple[str, str]]
+) -> None:
+    async with Admin() as admin, Admin() as other:
+        transport, expected = await admin.member("lobby"), await other.member("lobby")
+        answer = at_once(admin, target, body, headers)
+        response = await other.request("POST", target, body, headers)
+        assert answer is not None
+        lines, _, told = answer.partition(b"\r\n\r\n")
+        assert dict(line.split(": ") for line in lines.decode().split("\r\n")) == response.headers
+        assert (response.status, told) == (200, response.body)
+        await asyncio.sleep(0)
+        assert transport.payloads == expected.payloads
+        assert admin.metrics.publications == other.metrics.publications
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "headers"),
+    [
+        ("/trigger", TRIGGER, []),
+        ("/trigger", TRIGGER, [("x-api-key", "wrong")]),
+        ("/trigger", TRIGGER, [*MINE, ("x-api-key", KEYS[1])]),
+        ("/trigger", TRIGGER, [*MINE, ("idempotency-key", "1")]),
+        ("/trigger?a=b", TRIGGER, MINE),
+        ("/disconnect", b'{"user":"1"}', MINE),
+        ("/trigger", b"[%b]" % TRIGGER, MINE),
+        ("/trigger", b'{"rooms":["lobby"]}', MINE),
+        ("/trigger", b'{"rooms":["lobby",1],"data":1}', MINE),
+        ("/trigger", json.dumps(trigger(*map(str, range(101)))).encode(), MINE),
+        ("/trigger", b'{"rooms":["lobby"],"data":"' + b"x" * 2000 + b'"}', MINE),
+    ],
+)
+async def test_everything_else_is_left_to_the_application(
+    target: str, body: bytes, headers: list[tuple[str, str]]
+) -> None:
+    async with Admin(body_size=2000) as admin:
+        transport = await admin.member("lobby")
+        assert at_once(admin, target, body, headers) is None
+        await asyncio.sleep(0)
+        assert (transport.payloads, admin.metrics.publications, admin.control.told) == ([], 0, [])
+
+
+@pytest.mark.parametrize("started", [True, False])
+async def test_a_broker_that_has_to_be_waited_for_or_is_not_there_is_left_to_the_application(started: bool) -> None:
+    admin = Admin(ScriptedBroker() if started else MemoryBroker())
+    assert at_once(admin, "/trigger", TRIGGER, MINE) is None
+    assert admin.metrics.publications == 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -72,3 +73,16 @@ class Broker(Protocol):
     async def command(self, command: Command) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class PromptBroker(Protocol):
+    """What a broker can do besides, if it need not wait for anything."""
+
+    def publish_now(self, rooms: Iterable[RoomKey], publication: Publication) -> None:
+        """Publish to each of these rooms, as ``publish`` does to one.
+
+        Raises:
+            BrokerUnavailable: Nothing was published to any.
+        """
+        ...

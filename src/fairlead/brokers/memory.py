@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fairlead.brokers import Command, Position, Sink
 from fairlead.errors import BrokerUnavailable
 from fairlead.message import Publication
@@ -30,10 +32,14 @@ class MemoryBroker:
         self._rooms.discard(room)
 
     async def publish(self, room: RoomKey, publication: Publication) -> Position | None:
-        sink = self._open()
-        if room in self._rooms:
-            sink.deliver(room, publication)
+        self.publish_now((room,), publication)
         return None
+
+    def publish_now(self, rooms: Iterable[RoomKey], publication: Publication) -> None:
+        sink = self._open()
+        for room in rooms:
+            if room in self._rooms:
+                sink.deliver(room, publication)
 
     async def command(self, command: Command) -> None:
         self._open().command(command)

@@ -31,11 +31,12 @@ from starlette.types import Receive, Scope, Send
 
 from fairlead.errors import BrokerUnavailable
 from fairlead.gateway.bodies import BadBody, Trigger, read_disconnect, read_refresh, read_trigger
-from fairlead.gateway.http import ClientGone, Problem, Reply, read_body, values
+from fairlead.gateway.http import ClientGone, Headers, Problem, Reply, prepared, read_body, values
 from fairlead.gateway.idempotency import Idempotency, KeyReused
 from fairlead.gateway.metrics import Metrics
 from fairlead.gateway.settings import ApiSettings
 from fairlead.limits import Limits
+from fairlead.loops import BREATH
 from fairlead.message import Publication
 from fairlead.rooms.names import room_json
 from fairlead.rooms.node import Node
@@ -52,8 +53,11 @@ PAGE_LIMIT: Final = 1000
 IDEMPOTENCY_KEY_SIZE: Final = 255
 """Bytes; a UUID has 36."""
 
+_TRIGGERS: Final = frozenset({b"/trigger", b"/trigger/", b"/publish", b"/publish/"})
+_IDEMPOTENCY_KEY: Final = b"idempotency-key"
 _NO_KEY: Final = 'send one API key, as "Authorization: Bearer KEY" or "X-API-Key: KEY"; never in the URL'
 _WRONG_KEY: Final = "this API key is not one of api.keys"
+_ANSWER: Final = b'{"published":%d,"delivered":%d}'
 _LIMITS: Final = Limits()
 _ENCODE: Final = msgspec.json.Encoder().encode
 
@@ -181,26 +185,26 @@ class Api:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the broker is not available; try again later") from None
 
     def _caller(self, scope: Scope) -> int:
-        """Whose call it is, as a number.
-
-        Every key is compared with, by digests of one length, so that the time tells neither how much of a key is
-        right nor whose it is. Two different keys in one request are as good as none.
-        """
-        shown = set(values(scope, b"x-api-key"))
-        for value in values(scope, b"authorization"):
-            kind, _, key = value.partition(b" ")
-            if kind.lower() == b"bearer":
-                shown.add(key.strip(b" "))
-        caller, text = None, _NO_KEY
-        if len(shown) == 1 and (key := shown.pop()):
-            digest, text = _digest(key), _WRONG_KEY
-            for number, known in enumerate(self._keys):
-                if hmac.compare_digest(known, digest):
-                    caller = number
+        """Whose call it is, as a number."""
+        key = _key(scope["headers"])
+        caller = self._number(key)
         if caller is None:
             address = (scope.get("client") or ("a Unix socket",))[0]
             logger.info("admin listener: refused a call without a valid key from %s", address)
+            text = _WRONG_KEY if key else _NO_KEY
             raise Problem(HTTPStatus.UNAUTHORIZED, text, headers=((b"www-authenticate", b"Bearer"),))
+        return caller
+
+    def _number(self, key: bytes) -> int | None:
+        """Which of the keys it is.
+
+        Every key is compared with, by digests of one length, so that the time tells neither how much of a key is
+        right nor whose it is.
+        """
+        digest, caller = _digest(key), None
+        for number, known in enumerate(self._keys):
+            if hmac.compare_digest(known, digest):
+                caller = number
         return caller
 
     def _ready(self) -> Reply:
@@ -208,8 +212,30 @@ class Api:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not started yet, or draining")
         return _alive()
 
+    def at_once(self, target: bytes, headers: Headers, body: bytes) -> bytes | None:
+        """Carry out a trigger that need not wait, before the application is asked: a ``Prompt`` for its listener.
+
+        What is not a common trigger without a fault is left to the application: batches, Idempotency-Keys, very many
+        rooms, a broker that has to be waited for.
+        """
+        if target not in _TRIGGERS or len(body) > self._settings.body_size or values(headers, _IDEMPOTENCY_KEY):
+            return None
+        if self._number(_key(headers)) is None:
+            return None
+        try:
+            trigger = read_trigger(body, room_size=self._room_size)
+            if not isinstance(trigger, Trigger) or len(trigger.rooms) > BREATH:
+                return None
+            delivered = sum(map(self._node.hub.count, trigger.rooms))
+            if not self._node.publish_now(trigger.rooms, Publication(data=trigger.data)):
+                return None
+        except (BadBody, BrokerUnavailable):
+            return None
+        self._metrics.publications += len(trigger.rooms)
+        return prepared(_ANSWER % (len(trigger.rooms), delivered))
+
     async def _trigger(self, call: _Call) -> Reply:
-        keys = values(call.scope, b"idempotency-key")
+        keys = values(call.scope["headers"], _IDEMPOTENCY_KEY)
         if len(keys) > 1 or any(not 0 < len(key) <= IDEMPOTENCY_KEY_SIZE for key in keys):
             raise Problem(HTTPStatus.BAD_REQUEST, f"give one Idempotency-Key of 1 to {IDEMPOTENCY_KEY_SIZE} bytes")
         body = await call.body()
@@ -224,12 +250,12 @@ class Api:
         triggers = read_trigger(body, room_size=self._room_size)
         if isinstance(triggers, Trigger):
             published, delivered = await self._publish_one(triggers, 0)
-            return b'{"published":%d,"delivered":%d}' % (published, delivered)
+            return _ANSWER % (published, delivered)
         total, answers = 0, []
         for trigger in triggers:
             published, delivered = await self._publish_one(trigger, total)
             total += published
-            answers.append(b'{"published":%d,"delivered":%d}' % (published, delivered))
+            answers.append(_ANSWER % (published, delivered))
         return b"[%b]" % b",".join(answers)
 
     async def _publish_one(self, trigger: Trigger, before: int) -> tuple[int, int]:
@@ -311,6 +337,16 @@ class _Call:
         found = heapq.nsmallest(int(limit) + 1, (item for item in items if name(item) > after), key=name)
         shown = found[: int(limit)]
         return shown, name(shown[-1]) if len(found) > len(shown) else None
+
+
+def _key(headers: Headers) -> bytes:
+    """The one key that a call shows; b"" if it shows none. Two different ones are as good as none."""
+    shown = set(values(headers, b"x-api-key"))
+    for value in values(headers, b"authorization"):
+        kind, _, key = value.partition(b" ")
+        if kind.lower() == b"bearer":
+            shown.add(key.strip(b" "))
+    return shown.pop() if len(shown) == 1 else b""
 
 
 def _alive() -> Reply:

@@ -302,7 +302,7 @@ def run(settings: GatewaySettings, *, loop: str = "auto") -> int:
         port=server.port,
         uds=server.uds,
         tls=server_context(server),
-        also=[Listener(app=gateway.admin, host=api.host, port=api.port, uds=api.uds)],
+        also=[Listener(app=gateway.admin, prompt=gateway.admin.at_once, host=api.host, port=api.port, uds=api.uds)],
         limits=settings.limits,
         flush=gateway.node.flush,
         draining=gateway.drain,

@@ -59,9 +59,17 @@ class Reply:
         await send({"type": "http.response.body", "body": b"" if head_only else self.body})
 
 
-def values(scope: Scope, name: bytes) -> list[bytes]:
+_PREPARED: Final = b"".join(b"%b: %b\r\n" % line for line in ((b"content-type", JSON), *_ALWAYS))
+
+
+def prepared(body: bytes) -> bytes:
+    """The same as ``Reply(body)`` in bytes, from behind the status line."""
+    return b"%bcontent-length: %d\r\n\r\n%b" % (_PREPARED, len(body), body)
+
+
+def values(headers: Headers, name: bytes) -> list[bytes]:
     """All values of a request header; ``name`` in lower case."""
-    return [value for key, value in scope["headers"] if key == name]
+    return [value for key, value in headers if key == name]
 
 
 async def read_body(scope: Scope, receive: Receive, *, size: int, seconds: float) -> bytes:
@@ -71,7 +79,7 @@ async def read_body(scope: Scope, receive: Receive, *, size: int, seconds: float
         Problem: 413, it is larger than ``size`` bytes or says so; 408, it was not there after ``seconds``.
         ClientGone: It will never be complete.
     """
-    for value in values(scope, b"content-length"):
+    for value in values(scope["headers"], b"content-length"):
         if value.isdigit() and (len(value) > 18 or int(value) > size):
             raise _too_large(size)
     try:

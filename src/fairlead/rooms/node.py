@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol
 
-from fairlead.brokers import Broker, Command, Position
+from fairlead.brokers import Broker, Command, Position, PromptBroker
 from fairlead.errors import BrokerUnavailable, CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.loops import BREATH
@@ -75,6 +75,7 @@ class Node:
         self.commands: list[Callable[[Command], None]] = []
         self.gaps: list[Callable[[RoomKey | None], None]] = []
         self._broker = broker
+        self._prompt = broker if isinstance(broker, PromptBroker) else None
         self._running = False
         self._locks: dict[RoomKey, _Lock] = {}
         # Rooms without members that the broker has to be told to drop; True: it carries them for certain. A room that
@@ -167,6 +168,19 @@ class Node:
         if not self._published % BREATH:
             await asyncio.sleep(0)
         return position
+
+    def publish_now(self, rooms: Iterable[RoomKey], publication: Publication) -> bool:
+        """Publish to rooms without waiting; False: the broker has to be waited for, so await ``publish`` for each.
+
+        For callers that are back in the event loop soon: what waits for members goes out from there.
+
+        Raises:
+            BrokerUnavailable: Nothing was published; try again later.
+        """
+        if self._prompt is None:
+            return False
+        self._prompt.publish_now(rooms, publication)
+        return True
 
     async def command(self, command: Command) -> None:
         """Have every node, this one included, carry out a command.

@@ -39,7 +39,7 @@ HELD = 512 * 1024
 """Bytes that may wait behind requests that are being answered: twice what an event loop reads at once."""
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """Stops the parser: nothing after this request is looked at."""
 
 
@@ -75,7 +75,8 @@ class HttpProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.shared = shared
-        self._deadline: asyncio.TimerHandle | None = None  # for the head
+        self._awaited = False  # a head has begun, or must come
+        self._deadline: asyncio.TimerHandle | None = None  # for the head, if one read did not bring all of it
         self._stalled: asyncio.TimerHandle | None = None  # for a client that takes nothing
         self._running: RequestResponseCycle | None = None
         self._held = b""  # what came behind more requests than are answered at once
@@ -96,7 +97,8 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.connections) > self.shared.descriptors:
             transport.abort()
         else:
-            self._expect_head()
+            self._awaited = True
+            self._set_deadline()
 
     def begin(self, transport: asyncio.Transport, deadline: asyncio.TimerHandle | None, data: bytes) -> None:
         """Take a connection over, with what has come on it.
@@ -131,12 +133,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         begun = self._deadline
         if not self._busy():
-            self._expect_head()  # RFC 9112, 2.2: empty lines before a head are its beginning
+            self._awaited = True  # RFC 9112, 2.2: empty lines before a head are its beginning
         self._feed(data)
         if begun is not None and self._deadline is begun and not self._held:  # the same head still
             self._unparsed += len(data)
             if self._unparsed > self.shared.limits.head_size + UNCOUNTED:
                 self._answer(431, "request head too large")
+        self._set_deadline()
 
     def _feed(self, data: bytes) -> None:
         """Parse, as long as nobody waits for an answer to an earlier request; then the rest is held back."""
@@ -172,6 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
         held, self._held = self._held, b""
         if not self._stopped:
             self._feed(held)
+            self._set_deadline()
 
     def _without_upgrade(self, rest: bytes) -> bytes:
         """The request again, without the wish for another protocol, which a server may ignore (RFC 9110, 7.8).
@@ -193,13 +197,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     # -- the head ----------------------------------------------------------------------------------------------------
 
-    def _expect_head(self) -> None:
-        """A head has begun, or a connection from which one must come."""
-        if self._deadline is None:
+    def _set_deadline(self) -> None:
+        """Bound the time of a head that is awaited after all that has come was read: most need no timer."""
+        if self._awaited and self._deadline is None and not self._stopped:
             self._deadline = self.loop.call_later(self.shared.limits.head_timeout, self._too_late)
             self._unparsed = 0
 
     def _head_complete(self) -> None:
+        self._awaited = False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -207,7 +212,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _too_late(self) -> None:
         self._deadline = None
         if self._held:
-            self._expect_head()  # it is we who do not read on
+            self._set_deadline()  # it is we who do not read on
         elif self._busy():
             self._refuse(b"")
         else:
@@ -215,7 +220,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()  # over TLS close() would wait for the client's farewell
 
     def on_message_begin(self) -> None:
-        self._expect_head()
+        self._awaited = True
         self._opening = None
         self._head_size = self._head_count = 0
         super().on_message_begin()
@@ -234,7 +239,7 @@ class HttpProtocol(HttpToolsProtocol):
         limits = self.shared.limits
         if self._head_size > limits.head_size or self._head_count > limits.head_count:
             self._answer(431, "request head too large")
-            raise _Refused
+            raise Refused
 
     def on_headers_complete(self) -> None:
         self._head_complete()
@@ -245,23 +250,27 @@ class HttpProtocol(HttpToolsProtocol):
         verdict = judge(method, self.url, version, self.headers)
         if isinstance(verdict, Refusal):
             self._refuse(verdict.response(self.server_state.default_headers))
-            raise _Refused
+            raise Refused
         if self._busy():
             # Pipelined behind a request that is still being answered: the socket is not free for another protocol.
             self._refuse(b"")
-            raise _Refused
+            raise Refused
         self._opening = verdict
 
     def _plain(self, method: bytes, version: str) -> None:
         """A request that is not for a WebSocket, for uvicorn to answer."""
         if version == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
             self._answer(400, "one Host header is required")  # RFC 9112, 3.2
-            raise _Refused
+            raise Refused
         if method == b"CONNECT":
             self._answer(405, "this is not a proxy")
-            raise _Refused
+            raise Refused
         if self.parser.should_upgrade():
             return  # to another protocol: see _without_upgrade
+        self._ask()
+
+    def _ask(self) -> None:
+        """Give the request to the application; its body follows."""
         self.scope["extensions"] = {EXTENSION: HttpClient(self.transport)}  # type: ignore[dict-item]  # an object of ours
         super().on_headers_complete()
         if not self.cycle.keep_alive and any(name in _FRAMING for name, _ in self.headers):

@@ -26,6 +26,7 @@ from fairlead.errors import CannotListen, UsageError
 from fairlead.limits import Limits
 from fairlead.server.arrival import Arrival
 from fairlead.server.lingering import LINGER
+from fairlead.server.prompt import Prompt, PromptProtocol
 from fairlead.server.websocket import WebSocketProtocol
 from fairlead.transports.native import NativeTransport
 from fairlead.transports.shared import Held, Shared
@@ -63,6 +64,7 @@ class Listener:
         certfile: PEM file with the certificate chain; with it the listener speaks TLS.
         keyfile: PEM file with the private key, if it is not in ``certfile``.
         tls: What to speak TLS with, instead of these two files.
+        prompt: Asked before ``app`` by whoever posts something.
     """
 
     app: Any
@@ -72,6 +74,7 @@ class Listener:
     certfile: str = ""
     keyfile: str = ""
     tls: ssl.SSLContext | None = None
+    prompt: Prompt | None = None
 
 
 class _Endpoint:
@@ -350,11 +353,12 @@ def _batches(clients: Sequence[NativeTransport], window: float) -> Iterator[tupl
 def _config(listener: Listener, shared: Shared, *, lifespan: Any) -> Config:
     """uvicorn's configuration, loaded, with everything spelled out that its environment variables could move."""
     context = listener.tls
+    http = Arrival if listener.prompt is None else functools.partial(PromptProtocol, prompt=listener.prompt)
     config = Config(
         listener.app,
         host=listener.host,
         port=listener.port,
-        http=functools.partial(Arrival, shared=shared),  # type: ignore[arg-type]  # called like a class
+        http=functools.partial(http, shared=shared),  # type: ignore[arg-type]  # called like a class
         ws=functools.partial(WebSocketProtocol, shared=shared),  # type: ignore[arg-type]
         lifespan=lifespan,
         interface="asgi3",
