@@ -149,7 +149,7 @@ async def test_a_broken_body_is_refused() -> None:
     caller = Caller()
     broken = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnowX"
     assert (await caller.send(broken)).startswith(b"HTTP/1.1 400 ")
-    assert caller.prompted == caller.asked == []
+    assert (caller.prompted, caller.asked) == ([], [])
 
 
 async def test_a_chunked_body_that_comes_whole_is_prompted() -> None:

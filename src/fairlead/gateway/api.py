@@ -341,11 +341,14 @@ class _Call:
 
 def _key(headers: Headers) -> bytes:
     """The one key that a call shows; b"" if it shows none. Two different ones are as good as none."""
-    shown = set(values(headers, b"x-api-key"))
-    for value in values(headers, b"authorization"):
-        kind, _, key = value.partition(b" ")
-        if kind.lower() == b"bearer":
-            shown.add(key.strip(b" "))
+    shown = set()
+    for name, value in headers:
+        if name == b"x-api-key":
+            shown.add(value)
+        elif name == b"authorization":
+            kind, _, key = value.partition(b" ")
+            if kind.lower() == b"bearer":
+                shown.add(key.strip(b" "))
     return shown.pop() if len(shown) == 1 else b""
 
 

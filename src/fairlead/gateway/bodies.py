@@ -7,7 +7,7 @@ send what a newer gateway understands. Where a fault is not the whole body's, it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,8 +32,7 @@ class BadBody(PeerError, ValueError):
     """The body cannot be used: answer 400. The text says why and where, and is safe to show to the sender."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(NamedTuple):
     """Publish ``data``, JSON on one line, to ``rooms``, each one once and in this order."""
 
     rooms: tuple[RoomKey, ...]

@@ -166,7 +166,7 @@ class Hub:
         return [] if found is None else [(found.dialect, found.transport.form, (found,))]
 
     def _write(self, room: RoomKey, publications: Sequence[Publication]) -> None:
-        excluded = {publication.exclude for publication in publications} - {None}
+        excluded = {each.exclude for each in publications if each.exclude is not None}
         made: dict[Dialect, Sequence[_Outgoing]] = {}
         for dialect, form, members in self._groups(room):
             if excluded:

@@ -230,9 +230,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        # Instead of uvicorn's own: called for every line of every head.
         self._head_count += 1
         self._count(len(name) + len(value) + 4)
-        super().on_header(name, value.rstrip(b" \t"))  # llhttp leaves what is behind a value (RFC 9112, 5.1)
+        name, value = name.lower(), value.rstrip(b" \t")  # llhttp leaves what is behind a value (RFC 9112, 5.1)
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def _count(self, size: int) -> None:
         self._head_size += size
@@ -244,8 +248,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_complete()
         method, version = self.parser.get_method(), self.parser.get_http_version()
-        if not self._asks_for_websocket():
-            self._plain(method, version)
+        names = [name for name, _ in self.headers]
+        if not self._asks_for_websocket(names):
+            self._plain(method, version, names)
             return
         verdict = judge(method, self.url, version, self.headers)
         if isinstance(verdict, Refusal):
@@ -257,9 +262,9 @@ class HttpProtocol(HttpToolsProtocol):
             raise Refused
         self._opening = verdict
 
-    def _plain(self, method: bytes, version: str) -> None:
+    def _plain(self, method: bytes, version: str, names: list[bytes]) -> None:
         """A request that is not for a WebSocket, for uvicorn to answer."""
-        if version == "1.1" and sum(name == b"host" for name, _ in self.headers) != 1:
+        if version == "1.1" and names.count(b"host") != 1:
             self._answer(400, "one Host header is required")  # RFC 9112, 3.2
             raise Refused
         if method == b"CONNECT":
@@ -278,14 +283,13 @@ class HttpProtocol(HttpToolsProtocol):
             # that resets the connection and the answer is lost.
             self._last = self.cycle.keep_alive = True
 
-    def _asks_for_websocket(self) -> bool:
+    def _asks_for_websocket(self, names: list[bytes]) -> bool:
         """Whether this is an opening handshake or a failed attempt at one, which must not pass for plain HTTP."""
-        for name, value in self.headers:
-            if name == b"upgrade" and b"websocket" in value.lower():
-                return True
-            if name.startswith(b"sec-websocket-"):
-                return True
-        return False
+        if b"\nsec-websocket-" in b"\n".join((b"", *names)):
+            return True
+        return b"upgrade" in names and any(
+            name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers
+        )
 
     def _should_upgrade(self) -> bool:
         return True  # whatever it is, its body is not uvicorn's

@@ -51,12 +51,12 @@ class PromptProtocol(HttpProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop, shared=shared)
         self.due = 0
+        self._replied = 0  # the wheel's second of the last answer given at once
         self._prompt = prompt
         self._prompted = False  # since the last read
         self._body: bytes | None = None  # as much as there is of the request that may be answered at once
 
     def _feed(self, data: bytes) -> None:
-        self.shared.ticker.cancel(self)
         self._prompted = False
         super()._feed(data)
         if self._body is not None and not self._stopped:
@@ -111,11 +111,20 @@ class PromptProtocol(HttpProtocol):
         state.total_requests += 1
         lines = [b"%b: %b\r\n" % line for line in state.default_headers]
         self.transport.write(b"".join((b"HTTP/1.1 200 OK\r\n", *lines, answer)))
-        self.shared.ticker.schedule(self, self.timeout_keep_alive)
+        ticker = self.shared.ticker
+        if not self.due:
+            ticker.schedule(self, self.timeout_keep_alive)
+        self._replied = ticker.wheel.now
 
     def expired(self) -> None:
-        """The wheel's call: nothing has come since the last answer."""
-        self.timeout_keep_alive_handler()
+        """The wheel's call: look whether anything has come since the last answer."""
+        if self._busy() or self._deadline is not None or self.timeout_keep_alive_task is not None:
+            return  # another deadline holds, until the next answer given at once
+        left = self.timeout_keep_alive - (self.shared.ticker.wheel.now - self._replied)
+        if left > 0:
+            self.shared.ticker.schedule(self, left)
+        else:
+            self.timeout_keep_alive_handler()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.shared.ticker.cancel(self)
