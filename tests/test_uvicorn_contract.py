@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from fairlead.server.arrival import Arrival
 from fairlead.server.http import HttpProtocol
+from fairlead.server.prompt import PromptProtocol
 from fairlead.server.run import Server
 from fairlead.server.websocket import WebSocketProtocol
 
@@ -115,12 +116,14 @@ def test_what_is_overridden_is_there_and_takes_the_same() -> None:
     http += ["on_headers_complete", "on_response_complete", "_should_upgrade"]
     for ours, theirs, names in (
         (HttpProtocol, HttpToolsProtocol, http),
+        (PromptProtocol, HttpToolsProtocol, ["connection_lost", "on_body", "on_message_complete"]),
         (Server, uvicorn.Server, ["startup", "on_tick", "shutdown", "handle_exit"]),
     ):
         for name in names:
             assert name in vars(ours)
             assert parameters(getattr(ours, name)) == parameters(getattr(theirs, name)), name
     assert parameters(HttpToolsProtocol._unset_keepalive_if_required) == ["self"]
+    assert parameters(HttpToolsProtocol.timeout_keep_alive_handler) == ["self"]
     assert inspect.iscoroutinefunction(uvicorn.Server.startup) and inspect.iscoroutinefunction(uvicorn.Server.shutdown)
 
 
@@ -141,6 +144,8 @@ async def test_the_state_of_a_protocol_and_of_a_server_has_these_parts() -> None
     assert protocol.cycle is None
     protocol.data_received(b"POST /a HTTP/1.1\r\nHost: A.test\r\nContent-Length: 1\r\n\r\n")
     assert (protocol.url, protocol.headers[0]) == (b"/a", (b"host", b"A.test"))
+    assert (protocol.expect_100_continue, protocol.flow.write_paused) == (False, False)
+    assert (protocol.timeout_keep_alive, protocol.timeout_keep_alive_task) == (5, None)
     cycle = protocol.cycle
     assert isinstance(cycle, RequestResponseCycle)
     assert (cycle.response_complete, cycle.keep_alive, cycle.more_body) == (False, True, True)

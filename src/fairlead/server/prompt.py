@@ -1,7 +1,7 @@
 """Requests that are answered where they are read: without a task, a queue and the conversation of ASGI.
 
-For a listener whose application can tell at once what the answer is. A trigger takes 20 µs of CPU this way and 50 as a
-request of ASGI, without what the kernel takes for both.
+For a listener whose application can tell at once what the answer is. A trigger takes 16 µs of CPU this way and 50 as a
+request of ASGI, beside what the kernel takes for both.
 """
 
 from __future__ import annotations
