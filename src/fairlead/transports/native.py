@@ -374,6 +374,7 @@ class NativeTransport(asyncio.Protocol):
             self._uncork()
         else:
             self._cork = None
+            self._set_outlet()
 
     def _deliver_slices(self, reader: MessageReader, data: bytes) -> None:
         for start in range(0, len(data) or 1, SLICE):  # once if there is nothing: the reader itself may hold back some
