@@ -289,11 +289,12 @@ class NativeTransport(asyncio.Protocol):
             self._transport.write(data)
             if self._congested:
                 self._hold_back().writing = len(data)
+            elif not self._state:
+                self.outlet = self._transport
         elif self._state is State.OPEN:
             self._enqueue(data)
         else:
             self._emit(data)
-        self._set_outlet()
 
     def _set_outlet(self) -> None:
         """Let the hub write to the socket, unless that is for ``send()`` to do."""
