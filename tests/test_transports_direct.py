@@ -125,6 +125,13 @@ async def test_what_the_kernel_does_not_take_goes_out_before_everything_else(con
     assert connection.in_thread(Message(b"again"))
 
 
+async def test_the_short_way_of_rooms_goes_behind_what_the_kernel_does_not_take(connection: Connection) -> None:
+    assert connection.transport.outlet is connection.direct
+    assert connection.in_thread(LARGE)
+    connection.transport.outlet.write(encode(Opcode.TEXT, b"behind"))
+    assert await connection.read(lambda events: len(events) == 2) == [LARGE.payload, "behind"]
+
+
 async def test_what_the_kernel_does_not_take_goes_out_by_itself(connection: Connection) -> None:
     assert connection.in_thread(LARGE)
     assert await connection.read(lambda events: len(events) == 1) == [LARGE.payload]

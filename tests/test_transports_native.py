@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,8 @@ class Socket(asyncio.Transport):
     """A socket's transport that takes only as much as it is told to."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.extra: dict[str, object] = {}
+        super().__init__(self.extra)
         self.written: list[bytes] = []
         self.taken = 0
         self.capacity: float = float("inf")
@@ -660,3 +662,12 @@ async def test_no_outlet_at_the_end(end: Callable[[NativeTransport], None]) -> N
     await turns()
     connection.lose()
     assert connection.transport.outlet is None
+
+
+async def test_the_outlet_follows_the_way_for_threads() -> None:
+    with socket.socket() as made:
+        connection = Connection()
+        connection.socket.extra["socket"] = made
+        direct = connection.transport.direct()
+        assert direct is not None
+        assert connection.transport.outlet is direct
