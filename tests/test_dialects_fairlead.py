@@ -21,7 +21,6 @@ from fairlead.dialects.fairlead import (
     hello,
     refused,
     success,
-    tail,
     unsubscribed,
 )
 from fairlead.limits import Limits
@@ -259,8 +258,8 @@ class TestFirstMessage:
 
 
 class TestPublications:
-    def frame(self, publication: Publication, request_id: bytes = b'"a"', room: object = "r") -> bytes:
-        return FAIRLEAD.head(room_key(room), publication) + tail(request_id)
+    def frame(self, publication: Publication, tail: bytes = b'"a"', room: object = "r") -> bytes:
+        return FAIRLEAD.join(FAIRLEAD.head(room_key(room), publication), tail)
 
     def test_json_goes_through_untouched(self) -> None:
         data = b'{"b": 1.0, "a":[1e2 , "\\u0061"]}'

@@ -24,6 +24,7 @@ class Recorder:
 
     form: Form = PLAIN
     buffered = 0
+    outlet = None
     congested = outbox_full = False
 
     def __init__(self) -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from fairlead.dialects import Dialect
 from fairlead.dialects.fairlead import FAIRLEAD
-from fairlead.dialects.fairlead import tail as request_tail
 from fairlead.dialects.plain import PLAIN, PlainDialect
 from fairlead.errors import CloseCode
 from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
@@ -284,7 +283,7 @@ class TestBytes:
         assert (dialect.heads, distinct(members)) == (1, 1)
 
     def test_dialects_are_spoken_apart(self) -> None:
-        hub, plain, json = Hub(), member(), member(tail=request_tail(b'"a"'), dialect=FAIRLEAD)
+        hub, plain, json = Hub(), member(), member(tail=b'"a"', dialect=FAIRLEAD)
         hub.add(plain, LOBBY)
         hub.add(json, LOBBY)
         publish(hub, b"1")
@@ -355,6 +354,33 @@ class TestOutlets:
             messages = [each + b"t" * (i // 2) for each in (data, data, b"b")]
             assert pipe.written == b"".join(form.encode(each, binary=False) for each in messages)
             assert pipe.sent == []
+
+    @pytest.mark.parametrize("size", [1, 110, 3000])
+    def test_a_dialect_puts_tails_where_it_likes(self, size: int) -> None:
+        class Enveloping(PlainDialect):
+            def join(self, head: bytes, tail: bytes) -> bytes:
+                return b"<%b|%b>" % (tail, head)
+
+        class Shouting(PlainDialect):
+            def join(self, head: bytes, tail: bytes) -> bytes:
+                return head + tail.upper()
+
+        for dialect in (Enveloping(), Shouting()):
+            hub, pipes, data = Hub(), [Pipe() for _ in range(6)], b"a" * size
+            for i, pipe in enumerate(pipes):
+                hub.add(FakeMember(pipe, tail=b"t" * i, dialect=dialect), LOBBY)
+            publish(hub, data)
+            hub.flush()
+            for i, pipe in enumerate(pipes):
+                assert pipe.written == WIRE.encode(dialect.join(data, b"t" * i), binary=False)
+
+    def test_a_transport_needs_no_outlet(self) -> None:
+        hub, one = Hub(), member()
+        del recorder(one).outlet
+        hub.add(one, LOBBY)
+        publish(hub, b"x")
+        hub.flush()
+        assert payloads(one) == [b"x"]
 
     def test_binary_messages_have_their_own_heads(self) -> None:
         hub, pipe = Hub(), Pipe()

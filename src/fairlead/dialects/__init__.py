@@ -10,13 +10,17 @@ from fairlead.rooms.names import RoomKey
 
 
 class Dialect(Protocol):
-    """One language in one wire format. Stateless: what a connection remembers lives with the connection.
-
-    A member's payload is its publication's head, followed by the member's own tail.
-    """
+    """One language in one wire format. Stateless: what a connection remembers lives with the connection."""
 
     def head(self, room: RoomKey, publication: Publication) -> bytes:
         """What all members of a room get alike; made once per publication and dialect."""
+        ...
+
+    def join(self, head: bytes, tail: bytes) -> bytes:
+        """One member's payload. ``tail`` is b"" where all members' payloads are alike.
+
+        Cheapest is one that puts the same around every tail: the hub then makes the frames by itself.
+        """
         ...
 
     def binary(self, kind: Kind) -> bool:

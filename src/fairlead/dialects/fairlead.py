@@ -1,7 +1,7 @@
 """The fairlead dialect: JSON text messages, one object each.
 
 Without state: what a connection remembers (its subscriptions, its grants) lives with the connection. A request id
-travels as its canonical JSON text, so that ``"1"`` and ``1`` stay apart; with it every publication ends.
+travels as its canonical JSON text, so that ``"1"`` and ``1`` stay apart; the same bytes are the tail of a publication.
 
 Errors are looked for in this order, and the first one found is the answer: ``non-json-message`` (not UTF-8, not JSON,
 nested deeper than the decoder goes), ``message-type-not-allowed`` (JSON, but no object or no type that a client may
@@ -74,6 +74,10 @@ class FairleadDialect:
         """The publication up to the request id. JSON goes through untouched, text becomes a string, bytes base64."""
         return b'{"type":"publish","room":%b,"data":%b,"requestId":' % (room_json(room), _data(publication))
 
+    def join(self, head: bytes, tail: bytes) -> bytes:
+        """The publication for the subscription whose request id is ``tail``."""
+        return b"".join((head, tail, b"}"))
+
     def binary(self, kind: Kind) -> bool:
         """Never: all messages are text."""
         return False
@@ -85,13 +89,7 @@ class FairleadDialect:
 
 FAIRLEAD = FairleadDialect()
 NO_REQUEST_ID = b"null"
-"""Of a subscription made by the API, and of an answer to a request without a usable one."""
-
-
-def tail(request_id: bytes) -> bytes:
-    """How a publication ends for the subscription with this request id: with it, and one byte more."""
-    return request_id + b"}"
-
+"""The tail of a subscription made by the API."""
 
 _LIMITS = Limits()
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1

@@ -15,6 +15,9 @@ class PlainDialect:
     def head(self, room: RoomKey, publication: Publication) -> bytes:
         return publication.data
 
+    def join(self, head: bytes, tail: bytes) -> bytes:
+        return head + tail
+
     def binary(self, kind: Kind) -> bool:
         return kind == "binary"
 

@@ -24,7 +24,6 @@ from fairlead.dialects.fairlead import (
     decode,
     error,
     success,
-    tail,
     unsubscribed,
 )
 from fairlead.errors import BrokerUnavailable, CloseCode, Closed
@@ -37,15 +36,13 @@ from fairlead.transports import Transport
 logger = logging.getLogger(__name__)
 
 _PONG = Message(PONG)
-_API_TAIL = tail(NO_REQUEST_ID)
 
 
 class Subscription:
     """One room of one connection, under the request id the client chose; a Member of the hub.
 
     Attributes:
-        tail: The request id as JSON text and what ends a publication; one bytes object, which the connection's books
-            go by, too.
+        tail: The request id as JSON text; ``null`` in a room that the API joined the client to.
     """
 
     __slots__ = ("connection", "room", "tail", "transport")
@@ -59,17 +56,7 @@ class Subscription:
         self.tail = tail
 
     def __repr__(self) -> str:
-        return f"<Subscription {self.request_id!r} of {self.connection.id}>"
-
-    @property
-    def request_id(self) -> bytes:
-        """As JSON text; ``null`` in a room that the API joined the client to."""
-        return self.tail[:-1]
-
-    @property
-    def asked_for(self) -> bool:
-        """Whether it is the client's own, and not the API's."""
-        return self.tail != _API_TAIL
+        return f"<Subscription {self.tail!r} of {self.connection.id}>"
 
 
 class Owner(Protocol):
@@ -135,7 +122,7 @@ class Connection:
         self._owner = owner
         self._welcome = welcome
         self._joined: dict[RoomKey, Subscription] | None = None
-        self._subscriptions: dict[bytes, Subscription] | None = None  # by their tails
+        self._subscriptions: dict[bytes, Subscription] | None = None
         self.id = id
         self.user = user
         self.grants = grants
@@ -180,8 +167,7 @@ class Connection:
 
     def _subscribe(self, room: RoomKey, request_id: bytes) -> None:
         subscriptions = self._subscriptions if self._subscriptions is not None else {}
-        ending = tail(request_id)
-        if ending in subscriptions:
+        if request_id in subscriptions:
             self._refuse(request_id, "request-id-in-use")
         elif len(subscriptions) >= self._owner.limits.subscriptions:
             self._refuse(request_id, "too-many-subscriptions")
@@ -190,8 +176,9 @@ class Connection:
         elif self.transport is not None:
             # Interned: the members of a room share one string, for as long as there are any.
             room = RoomKey(sys.intern(room))
-            subscription = subscriptions[ending] = Subscription(self, self.transport, room, ending)
+            subscription = Subscription(self, self.transport, room, request_id)
             self._subscriptions = subscriptions
+            subscriptions[request_id] = subscription
             if self._join_now(subscription):
                 self._send(Message(success(request_id)))
             else:
@@ -213,7 +200,7 @@ class Connection:
         except Closed:
             pass
         finally:
-            if subscription.asked_for and self.transport is not None:
+            if subscription.tail != NO_REQUEST_ID and self.transport is not None:
                 self.transport.resume_reading()
 
     async def _join(self, subscription: Subscription) -> ErrorWord | None:
@@ -233,20 +220,19 @@ class Connection:
         if word is not None:
             self._owner.node.leave(subscription, subscription.room)
             self._forget(subscription)
-        if subscription.asked_for:
-            id = subscription.request_id
-            self._send(Message(success(id) if word is None else error(id, word)))
+        if subscription.tail != NO_REQUEST_ID:
+            self._send(Message(success(subscription.tail) if word is None else error(subscription.tail, word)))
         elif word == "unavailable":
             # The client was told that it is in this room; better it comes back than that it waits in vain.
             self.close(CloseCode.TRY_AGAIN_LATER, "unavailable")
 
     def _granted(self, subscription: Subscription) -> bool:
-        if subscription.asked_for:
-            return self.grants.allows(subscription.room)
-        return self._joined is not None and self._joined.get(subscription.room) is subscription
+        if subscription.tail == NO_REQUEST_ID:
+            return self._joined is not None and self._joined.get(subscription.room) is subscription
+        return self.grants.allows(subscription.room)
 
     def _unsubscribe(self, request_id: bytes) -> None:
-        subscription = self._subscriptions.pop(tail(request_id), None) if self._subscriptions else None
+        subscription = self._subscriptions.pop(request_id, None) if self._subscriptions else None
         if subscription is None:
             self._refuse(request_id, "not-subscribed")
         else:
@@ -278,7 +264,7 @@ class Connection:
         for room in rooms:
             if room not in current and self.transport is not None and self.transport.open:
                 room = RoomKey(sys.intern(room))
-                subscription = current[room] = Subscription(self, self.transport, room, _API_TAIL)
+                subscription = current[room] = Subscription(self, self.transport, room, NO_REQUEST_ID)
                 if not self._join_now(subscription):
                     self._owner.join_later(self, subscription)
         if not current:
@@ -289,13 +275,13 @@ class Connection:
         node = self._owner.node
         if node.hub.has(subscription, subscription.room):
             node.leave(subscription, subscription.room)
-            self._send(Message(unsubscribed(subscription.request_id, subscription.room, "revoked")))
+            self._send(Message(unsubscribed(subscription.tail, subscription.room, "revoked")))
             self._forget(subscription)
-        elif not subscription.asked_for:
+        elif subscription.tail == NO_REQUEST_ID:
             self._forget(subscription)
 
     def _forget(self, subscription: Subscription) -> None:
-        if subscription.asked_for:
+        if subscription.tail != NO_REQUEST_ID:
             if self._subscriptions is not None:
                 self._subscriptions.pop(subscription.tail, None)
         elif self._joined is not None and self._joined.get(subscription.room) is subscription:

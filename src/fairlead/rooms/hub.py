@@ -8,6 +8,7 @@ what was published before he left.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -43,7 +44,7 @@ class Member(Protocol):
 
     @property
     def tail(self) -> bytes:
-        """With this each of its payloads ends; b"" where all members' are alike."""
+        """What its dialect joins to each publication's head; b"" where all members' payloads are alike."""
         ...
 
     @property
@@ -216,14 +217,17 @@ def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires) -> 
     try:
         for member in members:
             transport = member.transport
-            outlet = transport.outlet
+            try:
+                outlet = transport.outlet
+            except AttributeError:  # it is one without that power
+                outlet = None
             tail = member.tail
             if outlet is None or not small:
                 transport.send(outgoing[tail])
                 continue
             if tail != last:
-                opening = wires[len(tail)]
-                wire = outgoing[tail].wire(wires.form) if opening is None else opening + tail
+                around = wires[len(tail)]
+                wire = outgoing[tail].wire(wires.form) if around is None else around[0] + tail + around[1]
                 last = tail
             outlet.write(wire)
     except Exception:
@@ -243,6 +247,9 @@ KEPT_SIZE = 256 * 1024
 SPLICED_SIZE = 2048
 """Bytes up to which a message is made for every other tail: sooner done than to look whether it was made before."""
 
+_ANY_TAIL = b'"aZ%b"' % secrets.token_hex(8).encode()
+"""In the place of a tail, to see what its dialect puts around it. No publication holds it by intent."""
+
 
 class _Outgoing(dict[bytes, Message | Burst]):
     """One write, by the member's tail: spliced when first asked for, kept for the next member as long as it fits."""
@@ -259,19 +266,29 @@ class _Outgoing(dict[bytes, Message | Burst]):
         self.heads.append(head)
         self.size += len(head) + TAIL_SIZE
 
+    @property
+    def around(self) -> tuple[bytes, bytes] | None:
+        """What stands before and behind every member's tail; None: it is not as simple as that."""
+        if len(self.heads) > 1 or self.size > SPLICED_SIZE:
+            return None
+        joined = self._dialect.join(self.heads[0], _ANY_TAIL)
+        before, tail, behind = joined.rpartition(_ANY_TAIL)
+        return (before, behind) if tail else None
+
     def __missing__(self, tail: bytes) -> Message | Burst:
         outgoing: Message | Burst
+        join = self._dialect.join
         if len(self.heads) == 1:
-            outgoing = Message(self.heads[0] + tail, binary=self.binary)
+            outgoing = Message(join(self.heads[0], tail), binary=self.binary)
         else:
-            outgoing = Burst(self._dialect.pack([head + tail for head in self.heads]), binary=self.binary)
+            outgoing = Burst(self._dialect.pack([join(head, tail) for head in self.heads]), binary=self.binary)
         if len(self) * self.size < KEPT_SIZE:
             self[tail] = outgoing
         return outgoing
 
 
-class _Wires(dict[int, bytes | None]):
-    """One write in one form, up to the tail: by the tail's size, which the frame's head depends on.
+class _Wires(dict[int, tuple[bytes, bytes] | None]):
+    """One write in one form, around the tail: by the tail's size, which the frame's head depends on.
 
     None: it is not as simple as that, so the whole has to be encoded.
     """
@@ -282,11 +299,11 @@ class _Wires(dict[int, bytes | None]):
         self._outgoing = outgoing
         self.form = form
 
-    def __missing__(self, size: int) -> bytes | None:
-        outgoing, opening = self._outgoing, None
-        if len(outgoing.heads) == 1 and outgoing.size <= SPLICED_SIZE:
-            head = outgoing.heads[0]
-            prefix = self.form.prefix(len(head) + size, binary=outgoing.binary)
-            opening = None if prefix is None else prefix + head
-        self[size] = opening
-        return opening
+    def __missing__(self, size: int) -> tuple[bytes, bytes] | None:
+        around = self._outgoing.around
+        if around is not None:
+            before, behind = around
+            prefix = self.form.prefix(len(before) + size + len(behind), binary=self._outgoing.binary)
+            around = None if prefix is None else (prefix + before, behind)
+        self[size] = around
+        return around

@@ -28,7 +28,8 @@ class Transport(Protocol):
     def outlet(self) -> Outlet | None:
         """The short way: takes bytes in the connection's form, at most OUTLET_SIZE of them, as ``send()`` would.
 
-        None: not now, or never, so ``send()`` is the way. To be asked for anew before each write.
+        None: not now, or never, so ``send()`` is the way; so it is for a transport without this attribute. To be asked
+        for anew before each write.
         """
         ...
 
