@@ -128,6 +128,7 @@ class Threads:
         return await job.done
 
     def _work(self, job: Job[T]) -> None:
+        _give_way()
         job.run()
         self._leave()
         job.report()
@@ -184,6 +185,7 @@ class Pool:
             self._free += 1
 
     def _work(self) -> None:
+        _give_way()
         while (job := self._next()) is not None:
             if not job.done.cancelled():
                 job.run()
@@ -204,11 +206,7 @@ class Pool:
 
 
 def _start(name: str, target: Callable[..., None], *args: object) -> None:
-    def run() -> None:
-        _give_way()
-        target(*args)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
+    threading.Thread(target=target, args=args, name=name, daemon=True).start()
 
 
 def _give_way() -> None:
