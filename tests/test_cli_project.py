@@ -157,6 +157,18 @@ def test_target_that_is_neither_is_refused(run: Run, text: str) -> None:
         Target.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"), [("chat", "chat:app"), ("./chat.py", "chat:app"), ("site/chat.py", "site.chat:app")]
+)
+def test_target_that_names_a_file_is_told_what_it_may_have_meant(
+    run: Run, tmp_path: Path, text: str, meant: str
+) -> None:
+    (tmp_path / "site").mkdir()
+    for folder in (tmp_path, tmp_path / "site"):
+        (folder / "chat.py").touch()
+    assert run("run", text) == (1, "", f"fairlead: {text} is neither a folder nor MODULE:NAME: did you mean {meant}?\n")
+
+
 @pytest.mark.parametrize("command", ["run", "routes"])
 def test_folder_without_settings_is_no_project(run: Run, tmp_path: Path, command: str) -> None:
     status, out, err = run(command)

@@ -46,7 +46,9 @@ class Target:
             return cls(folder.resolve(), "main", "app", True)
         module, colon, name = text.partition(":")
         if not colon or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-            raise UsageError(f"{text} is neither a folder nor MODULE:NAME, such as main:app")
+            meant = _meant(text)
+            hint = f": did you mean {meant}:app?" if meant else ", such as main:app"
+            raise UsageError(f"{text} is neither a folder nor MODULE:NAME{hint}")
         return cls(Path.cwd(), module, name, False)
 
     def __str__(self) -> str:
@@ -88,3 +90,10 @@ class Target:
         if not isinstance(app, App):
             raise UsageError(f"{self.name} in {self.module} is no fairlead.App, but {type(app).__name__}")
         return app
+
+
+def _meant(text: str) -> str:
+    """The module that was named like a file, or without what is in it; "": there is no such file below this folder."""
+    file = Path(text.removesuffix(".py") + ".py")
+    parts = file.with_suffix("").parts
+    return ".".join(parts) if file.is_file() and all(part.isidentifier() for part in parts) else ""
