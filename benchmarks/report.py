@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ ORDER = (
     "mixed",
 )
 """Of the files on the page."""
+
+METHOD = Path(__file__).with_name("README.md")
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,10 @@ def read(path: Path) -> list[Comparison]:
 
 def write(folder: Path) -> Path:
     """Make the page of everything in a folder."""
+    method = os.path.relpath(METHOD, folder)
     parts = [
         "# What the benchmarks found\n\n"
-        "Made by `make bench`; what is measured and how stands [here](../README.md). The median, and in parentheses\n"
+        f"Made by `make bench`; what is measured and how stands [here]({method}). The median, and in parentheses\n"
         "the smallest and the largest figure of all repeats. A plot cuts bars that are far longer than ours.\n"
     ]
     for name in ORDER:
