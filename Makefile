@@ -17,7 +17,7 @@ demo: .venv/demo.done              ## run a chat made of Django and the gateway;
 test: .venv/test.done              ## run all tests, with real processes and a real browser
 	$(BIN)/pytest $(ARGS)
 
-check: .venv/test.done             ## format, lint, types, layers and unit tests, in under a minute
+check: .venv/test.done             ## format, lint, types, layers and unit tests, in about a minute
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
