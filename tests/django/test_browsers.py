@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from tests.django.test_example import EXAMPLE, say, served, sign_up
+from tests.django.test_example import copied, say, served, sign_up
 from tests.e2e.chromium import chromium, needs_chromium
 from tests.e2e.firefox import Firefox, Page, firefox, needs_firefox
 
@@ -31,8 +30,7 @@ def sign_up_in_firefox(browser: Firefox, url: str, name: str) -> Page:
 
 
 def test_chromium_and_firefox_talk_and_see_each_other_typing(tmp_path: Path) -> None:
-    folder = tmp_path / "chat"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("*.sqlite3", "__pycache__"))
+    folder = copied(tmp_path)
     with served(folder) as url, chromium() as one, firefox() as other:
         ada, grace = sign_up(one, url, "ada"), sign_up_in_firefox(other, url, "grace")
         ada.get_by_label("Message").press_sequentially("ah")

@@ -97,23 +97,36 @@ def test_the_readme_serves_a_chat_for_two(tmp_path: Path) -> None:
         assert (one.recv(PATIENCE), other.recv(PATIENCE)) == ("ahoy", "ahoy")
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
-def test_nginx_passes_sockets_and_pages_on(tmp_path: Path) -> None:
-    page, port, front = HOWTO / "nginx.md", free_port(), free_port()
-    write_examples(page, tmp_path, port)
-    (conf,) = (each.text for each in examples(page) if each.language == "nginx")
+@contextmanager
+def nginx(folder: Path, port: int, front: int, static: str = "") -> Iterator[Process]:
+    """The configuration of the page about nginx, without TLS, on the port ``front``, and before ``port``.
+
+    Args:
+        folder: For nginx's files.
+        port: Of the application.
+        front: Of nginx.
+        static: What stands in the server block besides.
+    """
+    (conf,) = (each.text for each in examples(HOWTO / "nginx.md") if each.language == "nginx")
     site = "\n".join(line for line in conf.splitlines() if "ssl_" not in line)
-    site = site.replace("listen 443 ssl", f"listen 127.0.0.1:{front}").replace(PORT, str(port))
+    site = site.replace("listen 443 ssl", f"{static}\nlisten 127.0.0.1:{front}").replace(PORT, str(port))
     temporary = "".join(
-        f"{each}_temp_path {tmp_path}/{each}; " for each in ("client_body", *"proxy fastcgi uwsgi scgi".split())
+        f"{each}_temp_path {folder}/{each}; " for each in ("client_body", *"proxy fastcgi uwsgi scgi".split())
     )
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {tmp_path}/pid; error_log stderr;\n"
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log stderr;\n"
         f"events {{}}\nhttp {{ access_log off; {temporary}\n{site}\n}}\n"
     )
-    nginx = f"nginx -p {tmp_path} -c {tmp_path}/nginx.conf -e stderr"
+    with started(f"nginx -p {folder} -c {folder}/nginx.conf -e stderr", folder, front) as process:
+        yield process
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
+def test_nginx_passes_sockets_and_pages_on(tmp_path: Path) -> None:
+    port, front = free_port(), free_port()
+    write_examples(HOWTO / "nginx.md", tmp_path, port)
     origin = f"http://127.0.0.1:{front}"
-    with started("fairlead run main:app", tmp_path, port), started(nginx, tmp_path, front):
+    with started("fairlead run main:app", tmp_path, port), nginx(tmp_path, port, front):
         assert exchange(front, "GET", "/fairlead.js").status == 200
         assert exchange(front, "GET", "/whoami").status == 426
         with connect(f"ws://127.0.0.1:{front}/whoami", origin=Origin(origin), proxy=None) as client:

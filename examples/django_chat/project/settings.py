@@ -7,9 +7,20 @@ from django.core.management.utils import get_random_secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-SECRET_KEY = os.environ.get("CHAT_SECRET_KEY") or get_random_secret_key()
+
+def kept_key(file: Path) -> str:
+    """The key of earlier starts, or a new one. With another key after every reload everybody would be logged out."""
+    if not file.exists():
+        draft = file.with_suffix(f".{os.getpid()}.key")
+        draft.touch(mode=0o600)
+        draft.write_text(get_random_secret_key())
+        draft.replace(file)  # in one step: who starts at the same time never reads half a key
+    return file.read_text()
+
+
+SECRET_KEY = os.environ.get("CHAT_SECRET_KEY") or kept_key(BASE_DIR / "chat.key")
 DEBUG = os.environ.get("CHAT_DEBUG", "1") == "1"
-ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ALLOWED_HOSTS = os.environ.get("CHAT_HOSTS", "127.0.0.1,localhost").split(",")
 
 INSTALLED_APPS = [
     "fairlead.django",  # before staticfiles: its runserver serves sockets, too
@@ -46,8 +57,10 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "build" / "static"  # where collectstatic puts them, for the web server in front
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
