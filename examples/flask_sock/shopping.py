@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 from itertools import count
+from pathlib import Path
 from threading import RLock
 
 from flask import Flask, abort, redirect, render_template, request, session, url_for
@@ -16,8 +17,19 @@ from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from werkzeug.wrappers import Response
 
+
+def kept_key(file: Path) -> str:
+    """The key of earlier starts, or a new one. With another key after every start nobody would have a name any more."""
+    if not file.exists():
+        draft = file.with_suffix(f".{os.getpid()}.key")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex())
+        draft.replace(file)  # in one step: who starts at the same time never reads half a key
+    return file.read_text()
+
+
 app = Flask(__name__)
-app.secret_key = os.environ.get("SHOPPING_KEY") or secrets.token_hex()  # without one, names end with the process
+app.secret_key = os.environ.get("SHOPPING_KEY") or kept_key(Path(__file__).with_suffix(".key"))
 app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 25, "max_message_size": 1_000}
 app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
 sock = Sock(app)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,12 @@ from websockets.sync.client import ClientConnection, connect
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask_sock"
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """Its URL."""
+@contextmanager
+def served(folder: Path = EXAMPLE, **environ: str) -> Iterator[str]:
+    """Serve it; its URL."""
     pytest.importorskip("flask_sock")
     command = [sys.executable, "-W", "error", "-m", "fairlead", "run", "--wsgi", "shopping:app", "--port", "0"]
-    process = Process(command, folder=EXAMPLE, environ={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    process = Process(command, folder=folder, environ={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environ})
     try:
         yield process.line(r"listening: (http://\S+)")[1]
         process.signal(signal.SIGTERM)
@@ -35,14 +37,31 @@ def site() -> Iterator[str]:
         process.kill()
 
 
-def enter(site: str, name: str) -> ClientConnection:
-    """Say a name, and open the list."""
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """Its URL."""
+    with served(SHOPPING_KEY="of these tests alone") as url:
+        yield url
+
+
+def login(site: str, name: str) -> str:
+    """Say a name; the cookie."""
     with httpx2.Client(base_url=site, trust_env=False) as browser:
         assert browser.get("/").headers["location"] == "/name"
         answer = browser.post("/name", data={"name": name})
         assert (answer.status_code, answer.headers["location"]) == (302, "/")
         assert f"Hello {name}." in browser.get("/").text
-        cookie = answer.headers["set-cookie"].partition(";")[0]
+        cookie: str = answer.headers["set-cookie"].partition(";")[0]
+    return cookie
+
+
+def enter(site: str, name: str) -> ClientConnection:
+    """Say a name, and open the list."""
+    return visit(site, login(site, name))
+
+
+def visit(site: str, cookie: str) -> ClientConnection:
+    """Open the list."""
     return connect(f"{site.replace('http', 'ws')}/changes", additional_headers={"Cookie": cookie}, proxy=None)
 
 
@@ -86,3 +105,14 @@ def test_strangers_are_refused(site: str, headers: dict[str, str], status: int) 
     with pytest.raises(InvalidStatus) as refused:
         connect(f"{site.replace('http', 'ws')}/changes", additional_headers=headers, proxy=None)
     assert refused.value.response.status_code == status
+
+
+@pytest.mark.slow
+def test_a_name_is_kept_over_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("*.key", "__pycache__"))
+    with served(folder) as site:
+        cookie = login(site, "Ann")
+    with served(folder) as site, visit(site, cookie) as ann:
+        assert told(ann) == {"things": {}}
+    assert (folder / "shopping.key").stat().st_mode & 0o777 == 0o600
