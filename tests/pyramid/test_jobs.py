@@ -66,6 +66,11 @@ async def test_one_url_has_the_page_and_the_socket(server: RunningServer) -> Non
     assert "new WebSocket(location.href" in (await server.http("GET", "/jobs/")).text
 
 
+async def test_the_board_says_who_is_logged_in(server: RunningServer) -> None:
+    assert '<b id="user"></b>' in (await server.http("GET", "/jobs/")).text
+    assert '<b id="user">ada</b>' in (await server.http("GET", "/jobs/", headers=await ada(server))).text
+
+
 async def test_only_who_is_logged_in_changes_a_job(server: RunningServer) -> None:
     assert (await post(server, "/jobs/1/", b"state=start")).status == 403
     assert (await post(server, "/login", b"name=ada&password=bilge")).status == 403

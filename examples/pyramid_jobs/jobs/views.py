@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from pyramid.httpexceptions import HTTPBadRequest, HTTPForbidden, HTTPSeeOther
-from pyramid.response import FileResponse
+from pyramid.response import FileResponse, Response
 from pyramid.security import forget, remember
 from pyramid.view import view_config
 
@@ -59,8 +60,9 @@ class JobSocket(WebSocketView):
 
 @view_config(context=Board, permission="view")
 def board_page(request: Any) -> Any:
-    """The page of the board."""
-    return FileResponse(PAGES / "board.html", request)
+    """The page of the board, with the name of who looks at it."""
+    page = (PAGES / "board.html").read_text("utf-8")
+    return Response(page.replace("{user}", escape(request.authenticated_userid or "")))
 
 
 @view_config(context=Board, permission="view", websocket=True)
