@@ -7,12 +7,13 @@ import shutil
 import signal
 import socket
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.docs_examples import ROOT, examples, write
+from tests.docs_examples import MODULE, ROOT, examples, write
 from tests.e2e.processes import PATIENCE, Process, exchange, until
 from tests.serving import free_port
 from websockets.sync.client import connect
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 PORT = "8000"
 SERVERS = ("fairlead run", "uvicorn", "hypercorn", "granian", "python")
 HOWTO = ROOT / "docs" / "howto"
+PYRAMID = ROOT / "docs" / "pyramid.md"
 
 
 def serving(page: Path) -> Iterator[str]:
@@ -131,3 +133,54 @@ def test_nginx_passes_sockets_and_pages_on(tmp_path: Path) -> None:
         assert exchange(front, "GET", "/whoami").status == 426
         with connect(f"ws://127.0.0.1:{front}/whoami", origin=Origin(origin), proxy=None) as client:
             assert client.recv(PATIENCE) == "ws from 127.0.0.1"
+
+
+@pytest.fixture
+def yourproject(tmp_path: Path) -> Path:
+    """A folder with the module of the page about Pyramid."""
+    write_examples(PYRAMID, tmp_path, 0)
+    (tmp_path / MODULE).rename(tmp_path / "yourproject.py")
+    with (tmp_path / "yourproject.py").open("a") as module:
+        module.write("\napp = main({})\n")
+    return tmp_path
+
+
+def is_served(port: int) -> None:
+    """See that the project of the page about Pyramid is served there."""
+    assert b"socket(" in exchange(port, "GET", "/echo").body
+    assert b"export function socket" in exchange(port, "GET", "/fairlead.js").body
+    with connect(f"ws://127.0.0.1:{port}/echo", proxy=None) as client:
+        client.send("ahoy")
+        assert client.recv(PATIENCE) == "ahoy"
+
+
+def test_a_pyramid_application_is_served(yourproject: Path) -> None:
+    port = free_port()
+    (command,) = serving(PYRAMID)
+    with started(command.replace("6543", str(port)), yourproject, port):
+        is_served(port)
+
+
+def test_an_installed_pyramid_project_is_served_by_pserve(yourproject: Path) -> None:
+    port = free_port()
+    (declared,) = (each.text for each in examples(PYRAMID) if each.file == "pyproject.toml")
+    ((group, names),) = tomllib.loads(declared)["project"]["entry-points"].items()
+    installed = yourproject / "yourproject-1.0.dist-info"  # what pip makes of it
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: yourproject\nVersion: 1.0\n")
+    points = "\n".join(f"{name} = {place}" for name, place in names.items())
+    (installed / "entry_points.txt").write_text(f"[{group}]\n{points}\n")
+    ini = yourproject / "development.ini"
+    ini.write_text(ini.read_text().replace("6543", str(port)))
+    with started(f"export PYTHONPATH=.:$PYTHONPATH\npserve {ini.name}", yourproject, port):
+        is_served(port)
+
+
+def test_a_pyramid_module_is_served_by_pserve(yourproject: Path) -> None:
+    port = free_port()
+    ini = yourproject / "development.ini"
+    egg, factory = "use = egg:yourproject", "paste.app_factory = yourproject:main"
+    assert f"`{factory}` takes the place of `{egg}`" in PYRAMID.read_text()
+    ini.write_text(ini.read_text().replace(egg, factory).replace("6543", str(port)))
+    with started(f"export PYTHONPATH=.:$PYTHONPATH\npserve {ini.name}", yourproject, port):
+        is_served(port)
