@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +20,8 @@ from tests.e2e.processes import PATIENCE, Process, exchange, until
 from tests.serving import free_port
 from websockets.sync.client import connect
 from websockets.typing import Origin
+
+from fairlead.testing import FakeApi, reply
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +48,7 @@ def started(command: str, folder: Path, port: int) -> Iterator[Process]:
     """Run a command line in a shell until the block ends."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environ = {**os.environ, "PATH": path, "FAIRLEAD_SERVER__PORT": str(port)}
-    *before, last = command.replace(PORT, str(port)).split("\n")
+    *before, last = re.sub(rf"\b{PORT}\b", str(port), command).split("\n")
     script = "\n".join(["set -e", *before, f"exec {last} >&2"])
     process = Process(["sh", "-c", script], folder=folder, environ=environ)
 
@@ -97,6 +101,24 @@ def test_the_readme_serves_a_chat_for_two(tmp_path: Path) -> None:
     ):
         one.send("ahoy")
         assert (one.recv(PATIENCE), other.recv(PATIENCE)) == ("ahoy", "ahoy")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/gateway.md", "docs/django.md"])
+def test_pages_of_the_api_may_connect_to_the_gateway(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRLEAD_API__PORT", "0")
+    site, port = "http://127.0.0.1:8000", free_port()
+    (command,) = (each.text.strip() for each in examples(ROOT / page) if "\nfairlead gateway" in each.text)
+    (script,) = (each.text for each in examples(ROOT / page) if "import { connect }" in each.text)
+    assert "http://127.0.0.1:8100/fairlead.js" in script and "ws://127.0.0.1:8100/ws/" in script
+    with FakeApi() as api:
+        api.default = reply(200, {"user": {"id": 7}})
+        command = command.replace(f"{site}/api/bootstrap/", api.url).replace(site, "http://pages.test")
+        with started(command, tmp_path, port):
+            assert exchange(port, "GET", "/fairlead.js").status == 200
+            with connect(f"ws://127.0.0.1:{port}/ws/", origin=Origin("http://pages.test"), proxy=None) as client:
+                assert json.loads(client.recv(PATIENCE))["is_authorized"] is True
 
 
 @contextmanager
