@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from random import Random
 from typing import Any
 
 import msgspec
@@ -112,6 +113,45 @@ async def test_what_arrives_after_its_receiver_gave_up_is_kept(connection: Conne
     await asyncio.wait((receiving,))
     await connection.arrive("one", "two")
     assert [await connection.ws.receive(), await connection.ws.receive()] == ["one", "two"]
+
+
+async def test_what_a_cancelled_receiver_was_handed_goes_to_the_one_that_waits_by_now(connection: Connection) -> None:
+    cancelled = asyncio.create_task(connection.ws.receive())
+    await turns()
+    connection.inbox.received("one")
+    cancelled.cancel()
+    async with asyncio.timeout(1):
+        assert await connection.ws.receive() == "one"  # asked for before the other one has noticed anything
+
+
+async def test_what_a_cancelled_receiver_was_handed_comes_before_the_end(connection: Connection) -> None:
+    cancelled = asyncio.create_task(connection.ws.receive())
+    await turns()
+    connection.inbox.received("one")
+    asyncio.get_running_loop().call_soon(connection.inbox.closed, 1000, "")
+    cancelled.cancel()
+    assert await connection.ws.receive() == "one"
+    assert await over(connection.ws.receive()) == (1000, "")
+
+
+async def test_nothing_is_lost_or_stuck_however_receivers_come_and_go(connection: Connection) -> None:
+    random, count, seen = Random(7), 300, []
+    receiving: asyncio.Task[str | bytes] | None = None
+    for number in range(count):
+        connection.inbox.received(str(number))
+        while random.random() < 0.6:
+            if receiving is not None and random.random() < 0.5:
+                receiving.cancel()
+                receiving = None
+            if receiving is None:
+                receiving = asyncio.create_task(connection.ws.receive())
+                receiving.add_done_callback(lambda task: task.cancelled() or seen.append(task.result()))
+            await turns(random.randrange(3))
+    if receiving is not None:
+        receiving.cancel()
+    await turns()
+    seen += [connection.ws.receive_nowait() for _ in range(connection.ws.queued)]
+    assert sorted(map(int, seen)) == list(range(count))
 
 
 async def test_receive_nowait_takes_what_is_there(connection: Connection) -> None:

@@ -115,9 +115,7 @@ class Inbox:
             Closed: There will be none any more.
             UsageError: Another task waits already.
         """
-        if self.messages:
-            return self.take()
-        if self.outcome is None:
+        if not self.messages and self.outcome is None:
             arrival = self.arrival()
             try:
                 payload = await arrival
@@ -126,6 +124,8 @@ class Inbox:
                 raise
             if payload is not None:
                 return payload
+        if self.messages:
+            return self.take()
         over = self.over()
         raise StopAsyncIteration if iterating else over
 
@@ -144,7 +144,12 @@ class Inbox:
 
     def _keep(self, arrival: asyncio.Future[str | bytes | None]) -> None:
         """Whoever waited was cancelled when the message was there, but not taken yet."""
-        if not arrival.cancelled() and (payload := arrival.result()) is not None:
+        if arrival.cancelled() or (payload := arrival.result()) is None:
+            return
+        waiting = self._arrival
+        if waiting is not None and not waiting.done():  # somebody else waits already
+            waiting.set_result(payload)
+        else:
             self.messages.insert(0, payload)
             self._size += len(payload)
 
