@@ -156,6 +156,29 @@ async def test_a_thread_overtakes_nothing_that_waits_for_the_end_of_a_read(conne
     assert await connection.read(lambda events: len(events) == 1) == ["first"]
 
 
+async def test_a_thread_overtakes_nothing_in_the_moment_in_which_it_is_written(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overtaken: list[bool] = []
+
+    def write(self: DirectTransport, data: bytes) -> None:
+        if data:
+            overtaken.append(connection.in_thread(Message(b"overtaking")))
+        proper(self, data)
+
+    proper = DirectTransport.write
+    native = connection.transport
+    monkeypatch.setattr(DirectTransport, "write", write)
+    native.data_received(encode(Opcode.PING, b"", mask=b"mask") * 2)  # the pongs are written together
+    await asyncio.sleep(0)
+    native.pause_writing()
+    native.send(Message(b"one"))
+    native.resume_writing()
+    monkeypatch.undo()
+    assert overtaken == [False, False]
+    assert await connection.read(lambda events: len(events) == 3) == [Pong(b""), Pong(b""), "one"]
+
+
 async def test_nothing_goes_behind_a_close_frame(connection: Connection) -> None:
     connection.transport.close()
     assert not connection.in_thread(Message(b"behind"))

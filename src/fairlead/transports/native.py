@@ -280,18 +280,22 @@ class NativeTransport(asyncio.Protocol):
 
     def _uncork(self) -> None:
         """Write everything that was sent while one read was processed, at once."""
-        cork, self._cork = self._cork, None
+        cork = self._cork
         if not cork or self._state is State.LOST:
+            self._cork = None
             self._set_outlet()
             return
         data = cork[0] if len(cork) == 1 else b"".join(cork)
         if not self._congested:
             self._transport.write(data)
+            self._cork = None  # not sooner: a thread that sees nothing waiting writes its own
             if self._congested:
                 self._hold_back().writing = len(data)
             elif not self._state:
                 self.outlet = self._transport
-        elif self._state is State.OPEN:
+            return
+        self._cork = None
+        if self._state is State.OPEN:
             self._enqueue(data)
         else:
             self._emit(data)
@@ -318,9 +322,9 @@ class NativeTransport(asyncio.Protocol):
             while taken < len(outbox) and size < HIGH_WATER:
                 size += len(outbox[taken])
                 taken += 1
-            waiting.queued -= size
             waiting.writing = size
             self._transport.write(b"".join(outbox[start:taken]))
+            waiting.queued -= size  # not sooner, as above
         del outbox[:taken]
         if not self._congested:
             self._caught_up(waiting)
