@@ -239,6 +239,34 @@ async def test_a_request_pipelined_behind_another_keeps_its_body() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("at", [None, -20])
+async def test_lines_behind_a_body_are_not_taken_for_the_heads(at: int | None) -> None:
+    told = asyncio.Queue[list[bytes]]()
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            while (await receive()).get("more_body"):
+                pass
+            told.put_nowait([name for name, _ in scope["headers"]])
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"1\r\nx\r\n0\r\nX-Forwarded-For: 1.2.3.4\r\nCookie: a=b\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(look) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
+        for last in (b"keep-alive", b"close"):
+            request = head % last + body
+            writer.write(request[:at])
+            if at is not None:
+                await asyncio.sleep(0)
+                writer.write(request[at:])
+            assert await told.get() == [b"host", b"connection", b"transfer-encoding"]
+        answers = await reader.read()
+        writer.close()
+    assert answers.count(b"HTTP/1.1 204") == answers.count(b"HTTP/1.1") == 2
+
+
 async def test_a_kept_connection_serves_several_requests() -> None:
     async with serving(Application()) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", port(server))

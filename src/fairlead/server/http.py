@@ -85,6 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._last = False  # the request being answered is the last one, and the socket is ours to end
         self._head_size = 0  # bytes of the head as parsed: request line and header lines with their separators
         self._head_count = 0
+        self._headed = False  # the head was whole: further header lines stand behind the body
         self._unparsed = 0  # bytes fed since the head began: bounds what the parser holds of one endless line
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -223,6 +224,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._awaited = True
         self._opening = None
         self._head_size = self._head_count = 0
+        self._headed = False
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -233,6 +235,8 @@ class HttpProtocol(HttpToolsProtocol):
         # Instead of uvicorn's own: called for every line of every head.
         self._head_count += 1
         self._count(len(name) + len(value) + 4)
+        if self._headed:
+            return  # RFC 9110, 6.5.1: not merged into the head, whose lines a proxy may have looked at
         name, value = name.lower(), value.rstrip(b" \t")  # llhttp leaves what is behind a value (RFC 9112, 5.1)
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -247,6 +251,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_complete()
+        self._headed = True
         method, version = self.parser.get_method(), self.parser.get_http_version()
         names = [name for name, _ in self.headers]
         if not self._asks_for_websocket(names):
