@@ -103,6 +103,7 @@ async def test_a_head_may_come_in_pieces_and_its_body_has_to_come_with_the_last(
         post(b"now", b"Connection: close"),
         post(b"now", b"Expect: 100-continue"),
         post().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        post(b"now", b"Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"),
     ],
 )
 async def test_other_requests_are_for_the_application(request_: bytes) -> None:

@@ -67,6 +67,7 @@ class PromptProtocol(HttpProtocol):
         if (
             self._prompted
             or parser.get_method() != b"POST"
+            or parser.get_http_version() != "1.1"  # such a connection ends with its answer, whatever the client asks
             or not parser.should_keep_alive()
             or self.expect_100_continue
             or self.flow.write_paused
