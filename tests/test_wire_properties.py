@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fairlead.wire.extensions import parse_extensions
 from fairlead.wire.frames import PLAIN, RSV1, Opcode, encode
+from fairlead.wire.heads import Head
 from fairlead.wire.inflate import Inflater
 from fairlead.wire.masking import apply_mask, xor_mask
 from fairlead.wire.messages import (
@@ -28,7 +29,7 @@ from fairlead.wire.messages import (
     Pong,
     close_payload,
 )
-from fairlead.wire.opening import Head, Opening, Refusal, judge, open_head, parse_head
+from fairlead.wire.opening import Opening, Refusal, judge, open_head, parse_head
 
 EXAMPLES = int(os.environ.get("FAIRLEAD_EXAMPLES", "25"))
 examples = settings(derandomize=True, deadline=None, max_examples=EXAMPLES)

@@ -16,7 +16,8 @@ from random import Random
 from fuzzing.harness import Mutation, require
 
 from fairlead.wire.deflate import negotiate
-from fairlead.wire.opening import Field, Head, Opening, Refusal, judge, open_head, parse_head
+from fairlead.wire.heads import Field, Head
+from fairlead.wire.opening import Opening, Refusal, judge, open_head, parse_head
 
 LENGTH = 600
 LOOSE, OWN = 1, 2  # bits of the first byte

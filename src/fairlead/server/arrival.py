@@ -16,7 +16,8 @@ from uvicorn.server import ServerState
 from fairlead.server.http import HttpProtocol
 from fairlead.server.websocket import WebSocketProtocol
 from fairlead.transports.shared import Shared
-from fairlead.wire.opening import Field, Opening, open_head
+from fairlead.wire.heads import Field
+from fairlead.wire.opening import Opening, open_head
 
 
 class Arrival(asyncio.Protocol):

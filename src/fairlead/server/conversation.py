@@ -9,7 +9,7 @@ from typing import Any
 from fairlead.errors import CloseCode, Closed
 from fairlead.transports import Receiver
 from fairlead.websocket import Inbox
-from fairlead.wire.opening import Field
+from fairlead.wire.heads import Field
 
 Event = MutableMapping[str, Any]
 

@@ -22,7 +22,8 @@ from fairlead.server.lingering import Lingering
 from fairlead.server.websocket import WebSocketProtocol
 from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.shared import Shared, peer
-from fairlead.wire.opening import NAMES, Opening, Refusal, judge
+from fairlead.wire.heads import NAMES
+from fairlead.wire.opening import Opening, Refusal, judge
 
 _UPGRADING = frozenset({b"connection", b"http2-settings", b"upgrade"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})

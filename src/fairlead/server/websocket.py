@@ -32,7 +32,8 @@ from fairlead.transports.native import NativeTransport
 from fairlead.transports.shared import Held, Shared, peer
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.deflate import negotiate
-from fairlead.wire.opening import Field, Opening, Refusal, judge, parse_head, refusal_head
+from fairlead.wire.heads import Field
+from fairlead.wire.opening import Opening, Refusal, judge, parse_head, refusal_head
 
 logger = logging.getLogger(__name__)
 

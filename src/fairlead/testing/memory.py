@@ -25,7 +25,7 @@ from fairlead.testing.request import Asking, Fields, Query, asking
 from fairlead.transports.asgi import EXTENSION
 from fairlead.transports.memory import MemoryTransport
 from fairlead.transports.ticker import Ticker
-from fairlead.wire.opening import Field
+from fairlead.wire.heads import Field
 
 logger = logging.getLogger(__name__)
 

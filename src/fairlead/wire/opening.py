@@ -1,8 +1,7 @@
 """The opening handshake of a server (RFC 6455, 4.2) as a pure decision: a request's head in, an answer out.
 
 ``judge`` trusts nobody: whatever parsed the head before, every rule of RFC 9110, 9112 and 6455 that a WebSocket request
-can break is checked here. Names and values are bytes from first to last, and only SP and HTAB are white space: Python's
-``str.splitlines`` and ``str.strip`` see line ends where HTTP has none.
+can break is checked here.
 """
 
 from __future__ import annotations
@@ -19,44 +18,11 @@ from itertools import starmap
 from typing import NamedTuple
 
 from fairlead.wire.extensions import Extension, parse_extensions
-
-Field = tuple[bytes, bytes]
-"""A header line: name and value."""
+from fairlead.wire.heads import OWS, Field, Head, are_lines, elements, is_target, is_token, line, read_head
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_OWS = b" \t"
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # RFC 9110, 5.6.2
-_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")  # browsers send more of these bare than RFC 3986 has
-_CONTROLS = bytes(range(0x20)).replace(b"\t", b"") + b"\x7f"
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-_VERSION = re.compile(rb"HTTP/([0-9]\.[0-9])")
 # RFC 9110, 7.2: uri-host [":" port]; no comma (two hosts merged), no percent-encoding and no IPvFuture (nobody's).
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=]+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
-
-_COMMON = (
-    b"Accept Accept-Encoding Accept-Language Authorization Cache-Control Connection Cookie DNT Forwarded Host Origin "
-    b"Pragma Priority Referer Sec-CH-UA Sec-CH-UA-Mobile Sec-CH-UA-Platform Sec-Fetch-Dest Sec-Fetch-Mode "
-    b"Sec-Fetch-Site Sec-WebSocket-Extensions Sec-WebSocket-Key Sec-WebSocket-Protocol Sec-WebSocket-Version Upgrade "
-    b"User-Agent X-Forwarded-For X-Forwarded-Host X-Forwarded-Proto X-Real-IP X-Request-ID"
-).split()
-NAMES = {name: name for name in map(bytes.lower, _COMMON)}
-"""Of headers that browsers and proxies send, in lower case: kept once, and not by every connection whose handler keeps
-its request, 50 bytes for each."""
-_SPELLED = {spelled: NAMES[spelled.lower()] for name in _COMMON for spelled in (name, name.lower())}
-
-_ONES_OWN = frozenset(
-    b"authorization cookie forwarded referer sec-websocket-key sec-websocket-protocol x-forwarded-for x-real-ip "
-    b"x-request-id".split()
-)
-_ALIKE = frozenset(NAMES) - _ONES_OWN
-_KEPT = 1024  # lines
-_KEPT_SIZE = 256  # bytes of a value
-_kept: dict[Field, Field] = {}
-"""Header lines as they came that many clients send alike, and as they are given on: kept once, and not by every
-connection whose handler keeps its request, a browser's eleven for 1.5 KiB. Nothing in it tells who somebody is."""
-
-# A header line. Nothing between two newlines is matched but one whole line, so as many matches as lines are all lines.
-_LINES = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n", re.MULTILINE)
 
 _PHRASES = {int(status): status.phrase.encode() for status in HTTPStatus}
 _UPGRADE = ((b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"))  # RFC 9110, 15.5.22; RFC 6455, 4.2.2
@@ -68,15 +34,6 @@ _RESERVED = frozenset(
     {b"connection", b"content-length", b"transfer-encoding", b"upgrade"}
     | {b"sec-websocket-accept", b"sec-websocket-extensions", b"sec-websocket-protocol"}
 )
-
-
-class Head(NamedTuple):
-    """A request's head: the arguments of ``judge``."""
-
-    method: bytes
-    target: bytes
-    version: str
-    headers: list[Field]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +105,10 @@ class Opening(NamedTuple):
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:
                 raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
-            lines.append(_line(b"Sec-WebSocket-Protocol", subprotocol.encode()))
+            lines.append(line(b"Sec-WebSocket-Protocol", subprotocol.encode()))
         if extensions is not None:
-            lines.append(_line(b"Sec-WebSocket-Extensions", extensions))
-        lines += starmap(_line, _further(headers))
+            lines.append(line(b"Sec-WebSocket-Extensions", extensions))
+        lines += starmap(line, _further(headers))
         lines.append(b"\r\n")
         return b"".join(lines)
 
@@ -174,7 +131,7 @@ def refusal_head(status: int, headers: Iterable[Field]) -> bytes:
         raise ValueError(f"not the status of a refusal: {status}")
     upgrade = b", Upgrade" if status == HTTPStatus.UPGRADE_REQUIRED else b""  # RFC 9110, 7.8
     first = b"HTTP/1.1 %d %s\r\nConnection: close%s\r\n" % (status, _PHRASES.get(status, b""), upgrade)
-    return b"".join([first, *starmap(_line, headers), b"\r\n"])
+    return b"".join([first, *starmap(line, headers), b"\r\n"])
 
 
 def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) -> Opening | Refusal:
@@ -191,9 +148,9 @@ def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) 
         for another method, 505 for another major version of HTTP, 400 for all else.
     """
     try:
-        if not _are_lines(headers):
+        if not are_lines(headers):
             raise _Refused("A header line is malformed")
-        return _open(method, target, version, [(name.lower(), value.strip(_OWS)) for name, value in headers])
+        return _open(method, target, version, [(name.lower(), value.strip(OWS)) for name, value in headers])
     except _Refused as refused:
         # RFC 9110, 9.3.2: the response to HEAD has no content.
         body = b"" if method == b"HEAD" else f"{refused.why}.\n".encode()
@@ -201,18 +158,18 @@ def judge(method: bytes, target: bytes, version: str, headers: Sequence[Field]) 
 
 
 def parse_head(data: bytes) -> Head | Refusal:
-    """Parse a whole request head, strictly (RFC 9112, 2.2, 3 and 5): for where only its bytes are at hand.
-
-    Lines end with CR LF, no line is folded, nothing stands between a name and its colon. Time grows with the size,
-    which the caller bounds. ``judge(*head)`` comes next.
+    """Read a whole request head, where only its bytes are at hand. ``judge(*head)`` comes next.
 
     Args:
-        data: From the method to the empty line, and nothing more.
+        data: From the method to the empty line, and nothing more; bounded by the caller.
+
+    Returns:
+        The head, or the ``Refusal`` to send: 400.
     """
     try:
-        return _read_head(data)
-    except _Refused as refused:
-        return Refusal(refused.status, f"{refused.why}.\n".encode())
+        return read_head(data)
+    except ValueError as fault:
+        return Refusal(HTTPStatus.BAD_REQUEST, f"{fault}.\n".encode())
 
 
 def open_head(data: bytes) -> tuple[Opening, list[Field]] | None:
@@ -223,9 +180,9 @@ def open_head(data: bytes) -> tuple[Opening, list[Field]] | None:
         another request, or not all of it and nothing more.
     """
     try:
-        head = _read_head(data)
+        head = read_head(data)
         return _open(*head), head.headers
-    except _Refused:
+    except (ValueError, _Refused):
         return None
 
 
@@ -235,46 +192,6 @@ class _Refused(Exception):
         self.why = why
         self.status = int(status)
         self.headers = headers
-
-
-def _read_head(data: bytes) -> Head:
-    first, _, rest = data.partition(b"\r\n")
-    words = first.split(b" ")
-    version = _VERSION.fullmatch(words[-1])
-    if len(words) != 3 or not version or not _is_token(words[0]) or words[1].translate(None, _TARGET):
-        raise _Refused("The request line is malformed")
-    if rest != b"\r\n" and not rest.endswith(b"\r\n\r\n"):
-        raise _Refused("The head does not end with an empty line")
-    lines = _LINES.findall(rest)
-    if rest.count(b"\n") != len(lines) + 1:  # one is the empty line's
-        raise _Refused("A header line is malformed")
-    headers = [_kept.get(line) or _field(*line) for line in lines]
-    if not rest.isascii() and not all([_is_clean(value) for _, value in headers]):
-        raise _Refused("A header line is malformed")
-    return Head(words[0], words[1], version[1].decode(), headers)
-
-
-def _field(name: bytes, value: bytes) -> Field:
-    """A line as it is given on."""
-    field = (_SPELLED.get(name) or name.lower(), value.rstrip(_OWS))
-    if field[0] in _ALIKE and len(value) <= _KEPT_SIZE:
-        if len(_kept) >= _KEPT:
-            _kept.clear()
-        _kept[name, value] = field
-    return field
-
-
-def _are_lines(headers: Iterable[Sequence[bytes]]) -> bool:
-    """Whether every name is a token and every value clean: where they are all at once, for a third of one by one.
-
-    What is clean in a row is clean by itself: in UTF-8, since a space ends whatever a value begins, and where the row
-    is no UTF-8, since there is no way to read one of its bytes as a control character.
-    """
-    names = [name for name, _ in headers]
-    values = [value for _, value in headers]
-    if not all(names) or b"".join(names).translate(None, _TOKEN):
-        return False
-    return _is_clean(b" ".join(values)) or all(map(_is_clean, values))
 
 
 def _open(method: bytes, target: bytes, version: str, headers: Iterable[Field]) -> Opening:
@@ -302,7 +219,7 @@ def _judge_request(method: bytes, version: str, fields: dict[bytes, list[bytes]]
         same_major = version.startswith("1.")
         status = HTTPStatus.BAD_REQUEST if same_major else HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
         raise _Refused("WebSocket needs HTTP/1.1", status)
-    if not _is_token(method):
+    if not is_token(method):
         raise _Refused("The method is malformed")
     if method != b"GET":
         raise _Refused("WebSocket needs the method GET", HTTPStatus.METHOD_NOT_ALLOWED, ((b"Allow", b"GET"),))
@@ -330,7 +247,7 @@ def _is_host(host: bytes) -> bool:
 
 def _split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
     """Return path and query. Other forms than these two belong to other methods (RFC 9112, 3.2)."""
-    if target.translate(None, _TARGET):
+    if not is_target(target):
         raise _Refused("The request target has a byte that must not be in it")
     if not target.startswith(b"/"):
         scheme, colon, rest = target.partition(b"://")
@@ -349,7 +266,7 @@ def _split_target(target: bytes, host: bytes) -> tuple[bytes, bytes]:
 def _judge_upgrade(fields: dict[bytes, list[bytes]]) -> None:
     for name, option in ((b"upgrade", b"websocket"), (b"connection", b"upgrade")):
         values = [value.lower() for value in fields.get(name, ())]
-        if option not in values and option not in _elements(values):
+        if option not in values and option not in elements(values):
             why = "This is a WebSocket: ask with Upgrade: websocket and Connection: Upgrade (proxies must pass both on)"
             raise _Refused(why, HTTPStatus.UPGRADE_REQUIRED, _UPGRADE)
     if fields.get(b"sec-websocket-version") != [b"13"]:
@@ -370,8 +287,8 @@ def _accept(keys: list[bytes]) -> bytes:
 def _read_subprotocols(values: list[bytes] | None) -> tuple[str, ...]:
     if values is None:
         return ()
-    names = _elements(values)
-    if not names or len(set(names)) < len(names) or not all(map(_is_token, names)):
+    names = elements(values)
+    if not names or len(set(names)) < len(names) or not all(map(is_token, names)):
         raise _Refused("Sec-WebSocket-Protocol must list different tokens")  # RFC 6455, 4.1
     return tuple(name.decode() for name in names)
 
@@ -385,37 +302,8 @@ def _read_extensions(values: list[bytes] | None) -> tuple[Extension, ...]:
         raise _Refused(str(error)) from error
 
 
-def _elements(values: list[bytes]) -> list[bytes]:
-    """Return the elements of a list header over all its lines; empty ones do not count (RFC 9110, 5.6.1)."""
-    return [element for part in b",".join(values).split(b",") if (element := part.strip(_OWS))]
-
-
-def _is_token(name: bytes) -> bool:
-    return bool(name) and not name.translate(None, _TOKEN)
-
-
-def _is_clean(value: bytes) -> bool:
-    """True without control characters but HTAB (RFC 9110, 5.5), NEL and its like (0x80-0x9F) among them.
-
-    Browsers send cookies in UTF-8, where those bytes are parts of letters; so a value that is UTF-8 is read as that.
-    """
-    if value.isascii():
-        return len(value.translate(None, _CONTROLS)) == len(value)
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = value.decode("latin-1")
-    return not _CONTROL_CHARACTER.search(text)
-
-
 def _further(headers: Iterable[Field]) -> Iterator[Field]:
     for name, value in headers:
         if name.lower() in _RESERVED:
             raise ValueError(f"the header {name!r} is set by the handshake itself or must not be in its response")
         yield name, value
-
-
-def _line(name: bytes, value: bytes) -> bytes:
-    if not _is_token(name) or not _is_clean(value):
-        raise ValueError(f"not a header line: {name!r}: {value!r}")
-    return b"%s: %s\r\n" % (name, value)
