@@ -14,6 +14,8 @@ from pathlib import Path
 from textwrap import dedent, indent
 from types import FunctionType
 
+import msgspec
+
 import fairlead
 import fairlead.errors
 
@@ -122,9 +124,10 @@ def signature(thing: Callable[..., object]) -> str:
     """How it is called, on one line if it fits, without ``self``."""
     kind = "class" if isinstance(thing, type) else "async def" if inspect.iscoroutinefunction(thing) else "def"
     arguments = returns = ""
-    if kind != "class" or inspect.isfunction(inspect.getattr_static(thing, "__init__")):
+    if not isinstance(thing, type) or is_made_with_arguments(thing):
         found = inspect.signature(thing)
-        written = [written_out(each) for each in found.parameters.values() if each.name != "self"]
+        names = [name for name in found.parameters if name != "self" and not name.startswith("_")]
+        written = [written_out(found.parameters[name]) for name in names]
         arguments = str(inspect.Signature(written)).replace("typing.", "").replace("'", '"')
         if found.return_annotation not in (found.empty, "None", None):
             returns = f" -> {found.return_annotation}"
@@ -134,9 +137,16 @@ def signature(thing: Callable[..., object]) -> str:
     return f"```python\n{kind} {thing.__name__}{arguments}{returns}\n```"
 
 
+def is_made_with_arguments(cls: type) -> bool:
+    """Whether a class says how it is called; a Struct does without an ``__init__`` in Python."""
+    return issubclass(cls, msgspec.Struct) or inspect.isfunction(inspect.getattr_static(cls, "__init__"))
+
+
 def written_out(parameter: inspect.Parameter) -> inspect.Parameter:
     """A parameter as it looks in its source. A default that cannot be written is three dots."""
     annotation, default = parameter.annotation, parameter.default
+    if isinstance(annotation, type) and annotation is not parameter.empty:
+        annotation = annotation.__name__
     if isinstance(default, enum.IntEnum):
         default = int(default)
     elif repr(default).startswith("<") and default is not parameter.empty:
