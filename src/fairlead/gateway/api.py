@@ -163,6 +163,28 @@ class Api:
             reply = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the gateway's log").reply
         await reply.send(send, head_only=scope["method"] == "HEAD")
 
+    def at_once(self, target: bytes, headers: Headers, body: bytes) -> bytes | None:
+        """Carry out a trigger that need not wait, before the application is asked: a ``Prompt`` for its listener.
+
+        What is not a common trigger without a fault is left to the application: batches, Idempotency-Keys, very many
+        rooms, a broker that has to be waited for.
+        """
+        if target not in _TRIGGERS or len(body) > self._settings.body_size or values(headers, _IDEMPOTENCY_KEY):
+            return None
+        if self._number(_key(headers)) is None:
+            return None
+        try:
+            trigger = read_trigger(body, room_size=self._room_size)
+            if not isinstance(trigger, Trigger) or len(trigger.rooms) > BREATH:
+                return None
+            delivered = sum(map(self._node.hub.count, trigger.rooms))
+            if not self._node.publish_now(trigger.rooms, Publication(data=trigger.data)):
+                return None
+        except (BadBody, BrokerUnavailable):
+            return None
+        self._metrics.publications += len(trigger.rooms)
+        return prepared(_ANSWER % (len(trigger.rooms), delivered))
+
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path = _path(scope)
         if path in self._open:
@@ -211,28 +233,6 @@ class Api:
         if not self._gateway.ready:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not started yet, or draining")
         return _alive()
-
-    def at_once(self, target: bytes, headers: Headers, body: bytes) -> bytes | None:
-        """Carry out a trigger that need not wait, before the application is asked: a ``Prompt`` for its listener.
-
-        What is not a common trigger without a fault is left to the application: batches, Idempotency-Keys, very many
-        rooms, a broker that has to be waited for.
-        """
-        if target not in _TRIGGERS or len(body) > self._settings.body_size or values(headers, _IDEMPOTENCY_KEY):
-            return None
-        if self._number(_key(headers)) is None:
-            return None
-        try:
-            trigger = read_trigger(body, room_size=self._room_size)
-            if not isinstance(trigger, Trigger) or len(trigger.rooms) > BREATH:
-                return None
-            delivered = sum(map(self._node.hub.count, trigger.rooms))
-            if not self._node.publish_now(trigger.rooms, Publication(data=trigger.data)):
-                return None
-        except (BadBody, BrokerUnavailable):
-            return None
-        self._metrics.publications += len(trigger.rooms)
-        return prepared(_ANSWER % (len(trigger.rooms), delivered))
 
     async def _trigger(self, call: _Call) -> Reply:
         keys = values(call.scope["headers"], _IDEMPOTENCY_KEY)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from fairlead.server.http import HttpProtocol, Refused
+from fairlead.transports.asgi import Headers
 from fairlead.transports.shared import Shared
 
 logger = logging.getLogger(__name__)
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 Prompt = Callable[[bytes, Headers, bytes], bytes | None]
 """Answers a POST at once: its target, its headers (names in lower case) and its body.

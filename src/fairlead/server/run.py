@@ -64,7 +64,7 @@ class Listener:
         certfile: PEM file with the certificate chain; with it the listener speaks TLS.
         keyfile: PEM file with the private key, if it is not in ``certfile``.
         tls: What to speak TLS with, instead of these two files.
-        prompt: Asked before ``app`` by whoever posts something.
+        prompt: Answers what it can of the POST requests at once; the others, and what it leaves, are ``app``'s.
     """
 
     app: Any
