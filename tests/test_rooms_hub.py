@@ -365,7 +365,21 @@ class TestOutlets:
             def join(self, head: bytes, tail: bytes) -> bytes:
                 return head + tail.upper()
 
-        for dialect in (Enveloping(), Shouting()):
+        class Counting(PlainDialect):
+            def join(self, head: bytes, tail: bytes) -> bytes:
+                return b"%d%b%b" % (len(tail), tail, head)
+
+        class Sparing(PlainDialect):
+            def join(self, head: bytes, tail: bytes) -> bytes:
+                return head + b"|" + tail if tail else head
+
+        class Choosy(PlainDialect):
+            def join(self, head: bytes, tail: bytes) -> bytes:
+                if tail.strip(b"t"):
+                    raise ValueError("none of mine")
+                return head + tail
+
+        for dialect in (Enveloping(), Shouting(), Counting(), Sparing(), Choosy()):
             hub, pipes, data = Hub(), [Pipe() for _ in range(6)], b"a" * size
             for i, pipe in enumerate(pipes):
                 hub.add(FakeMember(pipe, tail=b"t" * i, dialect=dialect), LOBBY)

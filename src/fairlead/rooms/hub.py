@@ -245,10 +245,12 @@ KEPT_SIZE = 256 * 1024
 """Bytes of spliced payloads that one fan-out keeps for members with the same tail."""
 
 SPLICED_SIZE = 2048
-"""Bytes up to which a message is made for every other tail: sooner done than to look whether it was made before."""
+"""Bytes of a write up to which a frame is put together wherever the next member has another tail: that is sooner done
+than to look whether it was made before."""
 
 _ANY_TAIL = b'"aZ%b"' % secrets.token_hex(8).encode()
-"""In the place of a tail, to see what its dialect puts around it. No publication holds it by intent."""
+"""In the place of a tail, to see what its dialect puts around it; with something to escape, and with letters of both
+cases. Random, so that no publication holds it by intent."""
 
 
 class _Outgoing(dict[bytes, Message | Burst]):
@@ -266,14 +268,17 @@ class _Outgoing(dict[bytes, Message | Burst]):
         self.heads.append(head)
         self.size += len(head) + TAIL_SIZE
 
-    @property
-    def around(self) -> tuple[bytes, bytes] | None:
-        """What stands before and behind every member's tail; None: it is not as simple as that."""
+    def around(self, size: int) -> tuple[bytes, bytes] | None:
+        """What stands before and behind every tail of so many bytes; None: it is not as simple as that."""
         if len(self.heads) > 1 or self.size > SPLICED_SIZE:
             return None
-        joined = self._dialect.join(self.heads[0], _ANY_TAIL)
-        before, tail, behind = joined.rpartition(_ANY_TAIL)
-        return (before, behind) if tail else None
+        head, join = self.heads[0], self._dialect.join
+        try:
+            before, _, behind = join(head, _ANY_TAIL).rpartition(_ANY_TAIL)
+            tail = _ANY_TAIL[:size].ljust(size)  # with another size there may stand something else, as a length does
+            return (before, behind) if join(head, tail) == before + tail + behind else None
+        except Exception:  # it may take no tail but those of its own kind
+            return None
 
     def __missing__(self, tail: bytes) -> Message | Burst:
         outgoing: Message | Burst
@@ -300,7 +305,7 @@ class _Wires(dict[int, tuple[bytes, bytes] | None]):
         self.form = form
 
     def __missing__(self, size: int) -> tuple[bytes, bytes] | None:
-        around = self._outgoing.around
+        around = self._outgoing.around(size)
         if around is not None:
             before, behind = around
             prefix = self.form.prefix(len(before) + size + len(behind), binary=self._outgoing.binary)
