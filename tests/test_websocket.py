@@ -135,23 +135,28 @@ async def test_what_a_cancelled_receiver_was_handed_comes_before_the_end(connect
 
 
 async def test_nothing_is_lost_or_stuck_however_receivers_come_and_go(connection: Connection) -> None:
-    random, count, seen = Random(7), 300, []
-    receiving: asyncio.Task[str | bytes] | None = None
+    random, count = Random(7), 300
+    seen: list[int] = []
+    receiving: asyncio.Task[None] | None = None
+
+    async def receive() -> None:
+        seen.append(int(await connection.ws.receive()))
+
     for number in range(count):
         connection.inbox.received(str(number))
         while random.random() < 0.6:
             if receiving is not None and random.random() < 0.5:
                 receiving.cancel()
                 receiving = None
-            if receiving is None:
-                receiving = asyncio.create_task(connection.ws.receive())
-                receiving.add_done_callback(lambda task: task.cancelled() or seen.append(task.result()))
+            if receiving is None or receiving.done():
+                receiving = asyncio.create_task(receive())
             await turns(random.randrange(3))
-    if receiving is not None:
-        receiving.cancel()
+    assert receiving is not None
+    receiving.cancel()
     await turns()
-    seen += [connection.ws.receive_nowait() for _ in range(connection.ws.queued)]
-    assert sorted(map(int, seen)) == list(range(count))
+    while (left := connection.ws.receive_nowait()) is not None:
+        seen.append(int(left))
+    assert sorted(seen) == list(range(count))
 
 
 async def test_receive_nowait_takes_what_is_there(connection: Connection) -> None:
