@@ -224,6 +224,19 @@ async def test_an_application_does_not_wait_for_a_body_that_is_malformed() -> No
         await asyncio.wait_for(over.wait(), 5)
 
 
+@pytest.mark.parametrize("before", [1, 2])
+async def test_a_malformed_body_costs_the_requests_before_it_no_answer(
+    before: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Application()
+    broken = b"POST /b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnowX"
+    async with serving(app) as server:
+        answers = await exchange(server, b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n" * before + broken)
+    assert answers.count(b"\r\n\r\n/a") == answers.count(b"HTTP/1.1") == before
+    assert app.asked == ["http /a"] * before
+    assert not caplog.records
+
+
 async def test_a_request_pipelined_behind_another_keeps_its_body() -> None:
     async with serving(echo_body) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", port(server))

@@ -311,6 +311,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_complete()
         if not self._busy():
             self._end(response)
+        elif self.cycle.more_body and self.pipeline:
+            self.pipeline.popleft()  # its body is broken, and its turn has not come; those before it are answered
+            self._last = True
         elif self.cycle.more_body:
             # It is its body that is broken: the application shall not wait for the rest of it.
             self.cycle.disconnected = True
