@@ -117,7 +117,9 @@ class Bench:
         self._found: list[dict[str, object]] = []
         os.sched_setaffinity(0, LOAD_CORES)
 
-    def compare(self, title: str, unit: str, subjects: Sequence[Subject], targets: Sequence[Target] = ()) -> None:
+    def compare(
+        self, title: str, unit: str, subjects: Sequence[Subject], targets: Sequence[Target] = (), *, often: int = 1
+    ) -> None:
         """Measure the subjects in turns; print a table, with the ratio of each to the first, and the targets.
 
         Args:
@@ -125,16 +127,18 @@ class Bench:
             unit: Of the cost.
             subjects: The systems; ours first.
             targets: What is promised.
+            often: Times as many turns, for ratios close to their targets.
         """
         if (busy := _others()) > BUSY:
             print(f"  other work takes {busy:.0%} of this machine: trust the ratios, not the figures", file=sys.stderr)
         measured = [_Measured(each, *_versions(each)) for each in subjects if self._wants(each)]
         if not measured:
             return
-        for turn in range(self.repeats):
+        turns = self.repeats * often
+        for turn in range(turns):
             for each in measured:
                 if not each.missing:
-                    self._measure(each, turn)
+                    self._measure(each, f"{turn + 1}/{turns}")
         verdicts = [_judge(target, {each.subject.name: each.samples for each in measured}) for target in targets]
         print(_table(title, unit, measured), *verdicts, sep="\n", end="\n\n", flush=True)
         self._write(title, unit, measured, verdicts)
@@ -142,7 +146,7 @@ class Bench:
     def _wants(self, subject: Subject) -> bool:
         return not self._wanted or any(each in subject.name for each in self._wanted)
 
-    def _measure(self, each: _Measured, turn: int) -> None:
+    def _measure(self, each: _Measured, turn: str) -> None:
         try:
             sample = each.subject.measure()
         except NotInstalled as exc:
@@ -150,9 +154,7 @@ class Bench:
             return
         each.samples.append(sample)
         figures = ", ".join(f"{figure:.2f} {title}" for title, figure in sample.further.items())
-        print(
-            f"  {turn + 1}/{self.repeats} {each.subject.name}: {sample.cost:.2f} {figures}", file=sys.stderr, flush=True
-        )
+        print(f"  {turn} {each.subject.name}: {sample.cost:.2f} {figures}", file=sys.stderr, flush=True)
 
     def _write(self, title: str, unit: str, measured: Sequence[_Measured], verdicts: Sequence[str]) -> None:
         systems = [
