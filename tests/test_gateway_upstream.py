@@ -405,6 +405,18 @@ async def test_kept_connections_that_died_cost_one_repetition_over_a_new_one(dyi
         assert api.requests[4].headers == [*api.requests[3].headers, ("connection", "close")]
 
 
+@pytest.mark.parametrize(
+    "farewell", [reply(408), cut(b"HTTP/1.1 408 Request Timeout\r\n\r\ntoo late")], ids=["framed", "up to the end"]
+)
+async def test_a_farewell_that_crosses_the_next_ask_is_no_verdict(farewell: Answer) -> None:
+    async with FakeApi() as api, upstream(api) as made:
+        api.script(reply(), farewell, reply(200, {"user_id": "bob"}), reply(408), reply(408))
+        await made.ask(b"")
+        assert (await made.ask(b"")).user == "bob"
+        assert api.connections == 2
+        assert (await verdict(made)).verdict is Verdict.FORBIDDEN  # over a new connection it is the answer
+
+
 async def test_a_second_failure_is_final() -> None:
     async with FakeApi() as api, upstream(api) as made:
         api.script(reply(), cut(), cut())

@@ -37,7 +37,8 @@ class Lost(NoAnswer):
 
     Args:
         cause: What the system said, if anything.
-        stale: It was a kept connection and nothing of the answer came, so perhaps it was dead before the request.
+        stale: It was a kept connection and nothing of the answer came, or a server's farewell, so perhaps it was dead
+            before the request.
     """
 
     def __init__(self, cause: Exception | None, *, stale: bool) -> None:
@@ -174,6 +175,10 @@ class Exchange(asyncio.Protocol):
             answer.set_exception(exc)
 
     def _finish(self) -> None:
+        if self._status == 408 and self._asked > 1:
+            # RFC 9110, 15.5.9: perhaps the farewell to a connection kept too long, which crossed the request.
+            self._fail(Lost(None, stale=True))
+            return
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():  # done: cancelled a moment ago
             answer.set_result(Response(self._status, Headers(self._headers), bytes(self._body)))
