@@ -62,8 +62,9 @@ class Exchange(asyncio.Protocol):
         answer_size: Bytes of a body.
 
     Attributes:
-        usable: Whether another request may be sent. Nothing that came unasked may be taken for its answer, so that one
-            user got another's or a server's farewell ("408 Request Timeout") passed for a verdict.
+        usable: Whether another request may be sent. Not so once anything came unasked, or one user might get another's
+            answer. What an API sends unasked when the next request has left cannot be told from its answer (HTTP/1.1
+            has no numbers): such an API must answer with ``Connection: close``.
         since: For its pool: when it was last used.
     """
 
