@@ -1,7 +1,7 @@
 """The node: hub and broker in step, whatever happens while the broker takes its time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
@@ -51,6 +51,91 @@ def nothing_left(node: Node, broker: ScriptedBroker) -> bool:
     """Nothing of any room, and no task but the test's own."""
     state = (node._locks, node._idle, node._sweeper, broker.rooms, broker.calls, node.hub._waiting)
     return not any(state) and len(node.hub) == 0 and len(asyncio.all_tasks()) == 1
+
+
+class Prompt(ScriptedBroker):
+    """A broker that need not be waited for, where it is not told to wait."""
+
+    def subscribe_now(self, room: RoomKey) -> None:
+        if self.failing:
+            raise BrokerUnavailable("it is away")
+        self.log.append(("subscribe_now", room))
+        self.rooms.add(room)
+
+    def publish_now(self, rooms: Iterable[RoomKey], publication: Publication) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def prompt() -> Prompt:
+    return Prompt()
+
+
+@pytest.fixture
+async def prompted(prompt: Prompt) -> AsyncIterator[Node]:
+    node = Node(prompt)
+    await node.start()
+    yield node
+    await node.close()
+
+
+class TestJoinNow:
+    async def test_the_first_one_need_not_wait_where_the_broker_need_not(self, prompted: Node, prompt: Prompt) -> None:
+        member = FakeMember()
+        assert prompted.join_now(member, LOBBY) == prompted.join_now(FakeMember(), LOBBY) == Joined()
+        assert prompt.log == [("subscribe_now", LOBBY)] and prompted.hub.has(member, LOBBY)
+        assert not prompted._idle
+
+    async def test_who_is_not_added_leaves_nothing_behind(self, prompted: Node, prompt: Prompt) -> None:
+        member = FakeMember()
+        member.transport.close()
+        with pytest.raises(Closed):
+            prompted.join_now(member, LOBBY)
+        await turn()
+        assert prompt.log == [("subscribe_now", LOBBY), ("unsubscribe", LOBBY)]
+        assert nothing_left(prompted, prompt)
+
+    async def test_a_broker_that_is_away_is_waited_for(self, prompted: Node, prompt: Prompt) -> None:
+        prompt.failing = True
+        assert prompted.join_now(FakeMember(), LOBBY) is None
+        assert nothing_left(prompted, prompt)
+
+    async def test_a_memory_broker_that_was_changed_is_awaited(self) -> None:
+        class Slow(MemoryBroker):
+            async def subscribe(self, room: RoomKey) -> None:
+                await asyncio.sleep(0)
+                await super().subscribe(room)
+
+        class Counting(MemoryBroker):
+            async def publish(self, room: RoomKey, publication: Publication) -> None:
+                await super().publish(room, publication)
+
+        for broker in (Slow(), Counting()):
+            node, member = Node(broker), FakeMember()
+            await node.start()
+            assert node.join_now(member, LOBBY) is None
+            assert not node.publish_now([LOBBY], Publication(data=b"x"))
+            await node.join(member, LOBBY)
+            await node.publish(LOBBY, Publication(data=b"x"))
+            node.flush()
+            assert payloads(member) == [b"x"]
+            await node.close()
+
+    async def test_what_the_broker_is_being_told_of_the_room_comes_first(self, prompted: Node, prompt: Prompt) -> None:
+        first, second = FakeMember(), FakeMember()
+        prompted.join_now(first, LOBBY)
+        prompt.held = True
+        prompted.leave(first, LOBBY)
+        await turn()
+        assert prompt.log[-1] == ("unsubscribe", LOBBY)
+        assert prompted.join_now(second, LOBBY) is None
+        joining = asyncio.create_task(prompted.join(second, LOBBY))
+        await turn()
+        prompt.calls[0].finish()
+        await turn()
+        prompt.calls[-1].finish()
+        await joining
+        assert prompt.rooms == {LOBBY} and prompted.hub.has(second, LOBBY)
 
 
 class TestJoin:

@@ -79,6 +79,14 @@ class Broker(Protocol):
 class PromptBroker(Protocol):
     """What a broker can do besides, if it need not wait for anything."""
 
+    def subscribe_now(self, room: RoomKey) -> None:
+        """What ``subscribe`` does.
+
+        Raises:
+            BrokerUnavailable: It is not subscribed.
+        """
+        ...
+
     def publish_now(self, rooms: Iterable[RoomKey], publication: Publication) -> None:
         """Publish to each of these rooms, as ``publish`` does to one.
 

@@ -16,6 +16,12 @@ class MemoryBroker:
     Keeps no history. For one node; several processes need a broker they share.
     """
 
+    def __init_subclass__(cls) -> None:
+        """One that subscribes or publishes otherwise is awaited, unless it says how it does so at once."""
+        for name in ("subscribe", "publish"):
+            if name in vars(cls) and f"{name}_now" not in vars(cls):
+                setattr(cls, f"{name}_now", None)
+
     def __init__(self) -> None:
         self._sink: Sink | None = None
         self._rooms: set[RoomKey] = set()
@@ -24,6 +30,9 @@ class MemoryBroker:
         self._sink = sink
 
     async def subscribe(self, room: RoomKey) -> None:
+        MemoryBroker.subscribe_now(self, room)
+
+    def subscribe_now(self, room: RoomKey) -> None:
         self._open()
         self._rooms.add(room)
 
@@ -32,7 +41,7 @@ class MemoryBroker:
         self._rooms.discard(room)
 
     async def publish(self, room: RoomKey, publication: Publication) -> Position | None:
-        self.publish_now((room,), publication)
+        MemoryBroker.publish_now(self, (room,), publication)
         return None
 
     def publish_now(self, rooms: Iterable[RoomKey], publication: Publication) -> None:
