@@ -182,8 +182,13 @@ class NativeTransport(asyncio.Protocol):
     def send(self, outgoing: Message | Burst) -> bool:
         if self._state:
             return False
-        if self._cork is not None:
-            self._corked(self._cork, outgoing.wire(self._form))
+        cork = self._cork
+        if cork is not None:
+            # It waits for what else is sent in answer to the same read; not much, so that a slow client is noticed.
+            data = outgoing.wire(self._form)
+            cork.append(data)
+            if len(data) > CORKED_SIZE or len(cork) >= CORK:
+                self._uncork()
         elif self._congested:
             self._enqueue(outgoing.wire(self._form))
         else:
@@ -271,12 +276,6 @@ class NativeTransport(asyncio.Protocol):
         self._transport.write(_close_frame(*_OUTBOX_FULL))
         self._closing(*_OUTBOX_FULL)
         self._outcome = _OUTBOX_FULL
-
-    def _corked(self, cork: list[bytes], data: bytes) -> None:
-        """Let it wait for what else is sent in answer to the same read; not much, so that a slow client is noticed."""
-        cork.append(data)
-        if len(data) > CORKED_SIZE or len(cork) >= CORK:
-            self._uncork()
 
     def _uncork(self) -> None:
         """Write everything that was sent while one read was processed, at once."""
