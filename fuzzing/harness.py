@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol, cast
 
-TARGETS = ("messages", "deflate", "opening", "dialect", "rooms", "api")
+TARGETS = ("messages", "deflate", "opening", "dialect", "rooms", "api", "exchange")
 
 CORPUS = Path(__file__).parent / "corpus"
 """Inputs worth running again, in a directory for each target."""

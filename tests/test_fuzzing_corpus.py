@@ -11,6 +11,7 @@ from fuzzing.harness import CORPUS, TARGETS, Finding, cut, in_time, load
 
 from fairlead.dialects.fairlead import Unsubscribe
 from fairlead.gateway.bodies import Trigger
+from fairlead.gateway.exchange import Exchange
 from fairlead.rooms.names import Grants
 from fairlead.wire.inflate import Inflater
 from fairlead.wire.messages import MessageReader
@@ -49,6 +50,7 @@ FAULTS: list[tuple[str, object, str, Callable[..., object]]] = [
     ("dialect", load("dialect"), "decode", lambda payload: Unsubscribe(b" 1")),
     ("rooms", Grants, "allows", lambda grants, room: True),
     ("api", load("api"), "read_trigger", lambda body, room_size: Trigger((), b"1\n")),
+    ("exchange", Exchange, "connection_lost", lambda exchange, exc: None),
 ]
 
 

@@ -138,6 +138,7 @@ async def test_a_body_without_a_length_ends_with_its_connection_in_good_order() 
 @pytest.mark.parametrize(
     ("pieces", "fault"),
     [
+        ([b"HTTP/1.1 000 None\r\n\r\n"], "its status is none"),
         ([OK + b"X: " + b"x" * HEAD_SIZE + b"\r\n\r\n"], "its head is too large"),
         ([OK + b"X: " + b"x" * 20_000 + b"\r\nY: " + b"y" * 50_000 + b"\r\n\r\n"], "its head is too large"),
         ([OK + b"X: y\r\n" * (HEAD_COUNT + 1) + b"\r\n"], "too many header lines"),

@@ -203,6 +203,8 @@ class Exchange(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status: int = self._parser.get_status_code()
+        if status < 100:
+            raise _malformed("its status is none")
         if not 100 <= status < 200 or status == 101:
             self._status = status
 
