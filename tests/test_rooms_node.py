@@ -66,39 +66,30 @@ class Prompt(ScriptedBroker):
         raise NotImplementedError
 
 
-@pytest.fixture
-def prompt() -> Prompt:
-    return Prompt()
-
-
-@pytest.fixture
-async def prompted(prompt: Prompt) -> AsyncIterator[Node]:
-    node = Node(prompt)
-    await node.start()
-    yield node
-    await node.close()
-
-
 class TestJoinNow:
-    async def test_the_first_one_need_not_wait_where_the_broker_need_not(self, prompted: Node, prompt: Prompt) -> None:
-        member = FakeMember()
-        assert prompted.join_now(member, LOBBY) == prompted.join_now(FakeMember(), LOBBY) == Joined()
-        assert prompt.log == [("subscribe_now", LOBBY)] and prompted.hub.has(member, LOBBY)
-        assert not prompted._idle
+    @pytest.fixture
+    def broker(self) -> Prompt:
+        return Prompt()
 
-    async def test_who_is_not_added_leaves_nothing_behind(self, prompted: Node, prompt: Prompt) -> None:
+    async def test_the_first_one_need_not_wait_where_the_broker_need_not(self, node: Node, broker: Prompt) -> None:
+        member = FakeMember()
+        assert node.join_now(member, LOBBY) == node.join_now(FakeMember(), LOBBY) == Joined()
+        assert broker.log == [("subscribe_now", LOBBY)] and node.hub.has(member, LOBBY)
+        assert not node._idle
+
+    async def test_who_is_not_added_leaves_nothing_behind(self, node: Node, broker: Prompt) -> None:
         member = FakeMember()
         member.transport.close()
         with pytest.raises(Closed):
-            prompted.join_now(member, LOBBY)
+            node.join_now(member, LOBBY)
         await turn()
-        assert prompt.log == [("subscribe_now", LOBBY), ("unsubscribe", LOBBY)]
-        assert nothing_left(prompted, prompt)
+        assert broker.log == [("subscribe_now", LOBBY), ("unsubscribe", LOBBY)]
+        assert nothing_left(node, broker)
 
-    async def test_a_broker_that_is_away_is_waited_for(self, prompted: Node, prompt: Prompt) -> None:
-        prompt.failing = True
-        assert prompted.join_now(FakeMember(), LOBBY) is None
-        assert nothing_left(prompted, prompt)
+    async def test_a_broker_that_is_away_is_waited_for(self, node: Node, broker: Prompt) -> None:
+        broker.failing = True
+        assert node.join_now(FakeMember(), LOBBY) is None
+        assert nothing_left(node, broker)
 
     async def test_a_memory_broker_that_was_changed_is_awaited(self) -> None:
         class Slow(MemoryBroker):
@@ -110,8 +101,8 @@ class TestJoinNow:
             async def publish(self, room: RoomKey, publication: Publication) -> None:
                 await super().publish(room, publication)
 
-        for broker in (Slow(), Counting()):
-            node, member = Node(broker), FakeMember()
+        for changed in (Slow(), Counting()):
+            node, member = Node(changed), FakeMember()
             await node.start()
             assert node.join_now(member, LOBBY) is None
             assert not node.publish_now([LOBBY], Publication(data=b"x"))
@@ -121,21 +112,21 @@ class TestJoinNow:
             assert payloads(member) == [b"x"]
             await node.close()
 
-    async def test_what_the_broker_is_being_told_of_the_room_comes_first(self, prompted: Node, prompt: Prompt) -> None:
+    async def test_what_the_broker_is_being_told_of_the_room_comes_first(self, node: Node, broker: Prompt) -> None:
         first, second = FakeMember(), FakeMember()
-        prompted.join_now(first, LOBBY)
-        prompt.held = True
-        prompted.leave(first, LOBBY)
+        node.join_now(first, LOBBY)
+        broker.held = True
+        node.leave(first, LOBBY)
         await turn()
-        assert prompt.log[-1] == ("unsubscribe", LOBBY)
-        assert prompted.join_now(second, LOBBY) is None
-        joining = asyncio.create_task(prompted.join(second, LOBBY))
+        assert broker.log[-1] == ("unsubscribe", LOBBY)
+        assert node.join_now(second, LOBBY) is None
+        joining = asyncio.create_task(node.join(second, LOBBY))
         await turn()
-        prompt.calls[0].finish()
+        broker.calls[0].finish()
         await turn()
-        prompt.calls[-1].finish()
+        broker.calls[-1].finish()
         await joining
-        assert prompt.rooms == {LOBBY} and prompted.hub.has(second, LOBBY)
+        assert broker.rooms == {LOBBY} and node.hub.has(second, LOBBY)
 
 
 class TestJoin:

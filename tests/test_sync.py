@@ -224,37 +224,38 @@ async def test_its_own_close_is_the_one_that_counts(visit: Visit) -> None:
     assert site.result == (4001, True, None)
 
 
-async def test_what_it_raises_closes_with_1011_and_only_the_log_says_why(
-    visit: Visit, caplog: pytest.LogCaptureFixture
-) -> None:
+async def fails(visit: Visit, site: Site) -> None:
+    """Its client gets what was sent before, and 1011."""
+
     async def act(client: Any) -> None:
         assert await client.receive() == "before"
         assert await client.closed() == (1011, "")
         await site.ended()
 
+    await visit(site, act)
+
+
+async def test_what_it_raises_closes_with_1011_and_only_the_log_says_why(
+    visit: Visit, caplog: pytest.LogCaptureFixture
+) -> None:
     def talk(ws: BlockingWebSocket) -> None:
         ws.send("before")
         raise ValueError("secret")
 
     site = Site(talk)
-    await visit(site, act)
+    await fails(visit, site)
     assert site.ws is not None and site.fault is None
     (record,) = [each for each in caplog.records if each.name == "fairlead.sync" and each.levelno == logging.ERROR]
     assert site.ws.id in record.getMessage() and record.exc_info is not None
 
 
 async def test_that_another_ones_client_left_is_a_failure(visit: Visit, caplog: pytest.LogCaptureFixture) -> None:
-    async def act(client: Any) -> None:
-        assert await client.receive() == "before"
-        assert await client.closed() == (1011, "")
-        await site.ended()
-
     def talk(ws: BlockingWebSocket) -> None:
         ws.send("before")
         raise Closed(1006)  # as sending to a connection raises that is over; this one is not
 
     site = Site(talk)
-    await visit(site, act)
+    await fails(visit, site)
     assert site.fault is None and "connection closed with code 1006" in caplog.text
 
 

@@ -25,7 +25,7 @@ from fairlead.limits import Limits
 from fairlead.link import Link
 from fairlead.server import raw
 from fairlead.sync import BlockingWebSocket
-from fairlead.testing import Client, Rejected, connect, running
+from fairlead.testing import Client, Rejected, RunningServer, connect, running
 from fairlead.wsgi import WSGI
 from fairlead.wsgi.sockets import RawSocket
 
@@ -51,6 +51,17 @@ def by_path(**pages: Callable[[Environ], object]) -> Callable[[Environ, Start], 
         return [b"never seen"]
 
     return app
+
+
+async def come_and_go(server: RunningServer, path: str, at_work: threading.Event) -> None:
+    """Ask for a WebSocket and leave when the application is at work on it; the server has seen it when this returns."""
+    dialing = asyncio.create_task(server.connect(path).__aenter__())
+    assert await asyncio.to_thread(at_work.wait, PATIENCE)
+    dialing.cancel()
+    await asyncio.wait((dialing,))
+    async with asyncio.timeout(PATIENCE):
+        while server._server.shared.connections:
+            await asyncio.sleep(0.001)
 
 
 async def reject(app: Any, path: str = "/", **options: Any) -> Rejected:
@@ -368,13 +379,7 @@ async def test_the_bare_socket_of_a_client_that_left_is_reset(caplog: pytest.Log
             raise
 
     async with running(WSGI(by_path(ws=talk))) as server:
-        dialing = asyncio.create_task(server.connect("/ws").__aenter__())
-        assert await asyncio.to_thread(waits.wait, PATIENCE)
-        dialing.cancel()
-        await asyncio.wait((dialing,))
-        async with asyncio.timeout(PATIENCE):
-            while server._server.shared.connections:
-                await asyncio.sleep(0.001)
+        await come_and_go(server, "/ws", waits)
         go.set()
         assert await asyncio.to_thread(said.wait, PATIENCE)
     assert caplog.text == ""
@@ -480,13 +485,7 @@ async def test_a_client_that_leaves_ends_an_answer_that_takes_its_time() -> None
             closed.set()
 
     async with running(WSGI(app)) as server:
-        dialing = asyncio.create_task(server.connect("/").__aenter__())
-        assert await asyncio.to_thread(step.wait, PATIENCE)
-        dialing.cancel()
-        await asyncio.wait((dialing,))
-        async with asyncio.timeout(PATIENCE):
-            while server._server.shared.connections:
-                await asyncio.sleep(0.001)
+        await come_and_go(server, "/", step)
         go.set()
         assert await asyncio.to_thread(closed.wait, PATIENCE)
 
