@@ -1,8 +1,11 @@
 """Membership, and the one write per member."""
 
 import logging
+import os
 import random
+import weakref
 from collections.abc import Sequence
+from functools import cached_property
 
 import pytest
 
@@ -14,7 +17,6 @@ from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
 from fairlead.rooms.hub import Hub
 from fairlead.rooms.names import RoomKey, room_key
 from fairlead.testing import FakeConnection, FakeMember, RecordingTransport
-from fairlead.transports import OUTLET_SIZE
 from fairlead.wire.deflate import shared_deflate
 from fairlead.wire.frames import PLAIN as WIRE
 
@@ -77,17 +79,29 @@ class CountingDialect(PlainDialect):
 
 
 class Pipe(RecordingTransport):
-    """A transport with an outlet, itself, that keeps the bytes written there."""
+    """A transport with an outlet: a pipe."""
 
     def __init__(self, form: Form = WIRE) -> None:
         super().__init__(form=form)
-        self.outlet = self
-        self.written = b""
+        self._end, self.outlet = os.pipe()
+        os.set_blocking(self.outlet, False)
+        os.set_blocking(self._end, False)
+        for descriptor in (self._end, self.outlet):
+            weakref.finalize(self, os.close, descriptor)
+        self.rests: list[tuple[bytes, int]] = []
 
-    def write(self, data: bytes) -> None:
+    def write_rest(self, data: bytes, taken: int) -> None:
         if self.failure is not None:
             raise self.failure
-        self.written += data
+        self.rests.append((data, taken))
+
+    @cached_property
+    def written(self) -> bytes:
+        """What went through the outlet."""
+        try:
+            return os.read(self._end, 2**20)
+        except BlockingIOError:
+            return b""
 
 
 def distinct(members: list[FakeMember]) -> int:
@@ -343,7 +357,7 @@ class TestOutlets:
     @pytest.mark.parametrize("form", [WIRE, shared_deflate(12)])
     @pytest.mark.parametrize("size", [1, 120, 123, 124, 130, 1500, 3000, 15_000])
     def test_every_tail_stands_in_a_frame_of_its_own_length(self, form: Form, size: int) -> None:
-        hub, pipes, data = Hub(), [Pipe(form) for _ in range(6)], b"a" * size
+        hub, pipes, data = Hub(write=os.write), [Pipe(form) for _ in range(6)], b"a" * size
         for i, pipe in enumerate(pipes):
             hub.add(FakeMember(pipe, tail=b"t" * (i // 2)), LOBBY)
         publish(hub, data)
@@ -380,7 +394,7 @@ class TestOutlets:
                 return head + tail
 
         for dialect in (Enveloping(), Shouting(), Counting(), Sparing(), Choosy()):
-            hub, pipes, data = Hub(), [Pipe() for _ in range(6)], b"a" * size
+            hub, pipes, data = Hub(write=os.write), [Pipe() for _ in range(6)], b"a" * size
             for i, pipe in enumerate(pipes):
                 hub.add(FakeMember(pipe, tail=b"t" * i, dialect=dialect), LOBBY)
             publish(hub, data)
@@ -389,7 +403,7 @@ class TestOutlets:
                 assert pipe.written == WIRE.encode(dialect.join(data, b"t" * i), binary=False)
 
     def test_a_transport_needs_no_outlet(self) -> None:
-        hub, one = Hub(), member()
+        hub, one = Hub(write=os.write), member()
         del recorder(one).outlet
         hub.add(one, LOBBY)
         publish(hub, b"x")
@@ -397,14 +411,14 @@ class TestOutlets:
         assert payloads(one) == [b"x"]
 
     def test_binary_messages_have_their_own_heads(self) -> None:
-        hub, pipe = Hub(), Pipe()
+        hub, pipe = Hub(write=os.write), Pipe()
         hub.add(FakeMember(pipe), LOBBY)
         hub.publish(LOBBY, Publication(data=b"x", kind="binary"))
         hub.flush()
         assert pipe.written == WIRE.encode(b"x", binary=True)
 
     def test_who_has_no_outlet_now_is_sent_the_message(self) -> None:
-        hub, pipes = Hub(), [Pipe() for _ in range(10)]
+        hub, pipes = Hub(write=os.write), [Pipe() for _ in range(10)]
         for pipe in pipes:
             hub.add(FakeMember(pipe, tail=b"t"), LOBBY)
         for pipe in pipes[::2]:
@@ -414,24 +428,44 @@ class TestOutlets:
         assert all(pipe.payloads == [b"xt"] and not pipe.written for pipe in pipes[::2])
         assert all(pipe.written == WIRE.encode(b"xt", binary=False) and not pipe.sent for pipe in pipes[1::2])
 
-    def test_a_large_write_does_not_go_through_the_outlet(self) -> None:
+    def test_without_the_power_to_write_all_is_left_to_the_transport(self) -> None:
         hub, pipe = Hub(), Pipe()
         hub.add(FakeMember(pipe), LOBBY)
-        publish(hub, b"x" * OUTLET_SIZE)
+        publish(hub, b"x")
         hub.flush()
-        publish(hub, *[b"y" * 1000] * 20)
+        assert pipe.rests == [(WIRE.encode(b"x", binary=False), 0)]
+
+    def test_what_the_outlet_does_not_take_is_left_to_the_transport(self) -> None:
+        hub, pipes = Hub(burst_size=2**20, write=os.write), [Pipe(), Pipe()]
+        for pipe in pipes:
+            hub.add(FakeMember(pipe, tail=b"t"), LOBBY)
+        sent = WIRE.encode(b"x" * 200_000 + b"t", binary=False)
+        publish(hub, b"x" * 200_000)
         hub.flush()
-        assert pipe.payloads == [b"x" * OUTLET_SIZE, *[b"y" * 1000] * 20]
-        assert pipe.written == b""
+        for pipe in pipes:
+            [(whole, taken)] = pipe.rests
+            assert whole == sent and pipe.written == sent[:taken] and 0 < taken < len(sent)
+
+    def test_an_outlet_that_takes_nothing_leaves_all_to_the_transport(self) -> None:
+        hub, pipe = Hub(write=os.write), Pipe()
+        hub.add(FakeMember(pipe), LOBBY)
+        assert pipe.outlet is not None
+        filled = os.write(pipe.outlet, bytes(2**20))
+        publish(hub, b"x")
+        hub.flush()
+        assert pipe.rests == [(WIRE.encode(b"x", binary=False), 0)]
+        assert len(pipe.written) == filled
 
     def test_a_failing_outlet_is_closed_and_the_others_get_theirs(self, caplog: pytest.LogCaptureFixture) -> None:
-        hub, pipes = Hub(), [Pipe() for _ in range(10)]
+        hub, pipes = Hub(write=os.write), [Pipe() for _ in range(10)]
         for i, pipe in enumerate(pipes):
             hub.add(FakeMember(pipe, tail=b"%d" % i), LOBBY)
+        assert pipes[4].outlet is not None
+        os.write(pipes[4].outlet, bytes(2**20))
         pipes[4].failure = RuntimeError("bug")
         publish(hub, b"x")
         hub.flush()
-        assert [pipe.written[2:] for pipe in pipes] == [b"" if i == 4 else b"x%d" % i for i in range(10)]
+        assert [pipe.written[2:] for i, pipe in enumerate(pipes) if i != 4] == [b"x%d" % i for i in range(10) if i != 4]
         assert [pipe.code for pipe in pipes] == [CloseCode.INTERNAL_ERROR if i == 4 else None for i in range(10)]
         assert len(caplog.records) == 1
 

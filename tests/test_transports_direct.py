@@ -1,10 +1,11 @@
-"""Threads that write to sockets past the event loop: where that stands still, and where it writes, too."""
+"""Writing to sockets past the event loop, for rooms and from threads: where that stands still, and where it writes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import random
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,26 +22,32 @@ from fairlead.transports.native import NativeTransport
 from fairlead.transports.shared import Shared
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.deflate import Agreement
-from fairlead.wire.frames import Opcode, encode
+from fairlead.wire.frames import PLAIN, Opcode, encode
 from fairlead.wire.messages import Close, Event, MessageReader, Pong
 
 PATIENCE = 5.0
 LARGE = Message(bytes(8 * 2**20), binary=True)
 """More than the kernel takes at once."""
 
+AMPLE = Limits(outbox_limit=2**26, message_burst=10**6)
+
 
 class Receiver:
     """Lets go of the way for threads as whoever uses it has to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: bool) -> None:
         self.direct: DirectTransport | None = None
         self.over = asyncio.Event()
+        self.on_message: Callable[[], object] = lambda: None
+        self._threads = threads
 
     def connected(self, transport: Transport) -> None:
         assert isinstance(transport, NativeTransport)
-        self.direct = transport.direct()
+        if self._threads:
+            self.direct = transport.direct()
 
-    def received(self, payload: str | bytes) -> None: ...
+    def received(self, payload: str | bytes) -> None:
+        self.on_message()
 
     def closed(self, code: int, reason: str) -> None:
         if self.direct is not None:
@@ -51,11 +58,19 @@ class Receiver:
 class Connection:
     """A native transport on a socket, and the client's end of that."""
 
-    def __init__(self, client: socket.socket, transport: asyncio.Transport, deflate: Agreement | None = None) -> None:
+    def __init__(
+        self,
+        client: socket.socket,
+        transport: asyncio.Transport,
+        deflate: Agreement | None = None,
+        *,
+        limits: Limits = AMPLE,
+        threads: bool = True,
+    ) -> None:
         self.client = client
         self.reader = MessageReader(message_size=2**30, fragment_count=10, client=True)
-        self.receiver = Receiver()
-        shared = Shared(asyncio.get_running_loop(), Limits(outbox_limit=2**26), Ticker())
+        self.receiver = Receiver(threads=threads)
+        shared = Shared(asyncio.get_running_loop(), limits, Ticker())
         self.transport = NativeTransport(transport, self.receiver, shared, deflate)
         self.transport.start(b"", b"")
 
@@ -63,6 +78,19 @@ class Connection:
     def direct(self) -> DirectTransport:
         assert self.receiver.direct is not None
         return self.receiver.direct
+
+    def write(self, message: Message) -> None:
+        """As rooms do: the short way where there is one."""
+        outlet, data = self.transport.outlet, message.wire(PLAIN)
+        if outlet is None:
+            self.transport.send(message)
+            return
+        try:
+            taken = os.write(outlet, data)
+        except BlockingIOError:
+            taken = 0
+        if taken < len(data):
+            self.transport.write_rest(data, taken)
 
     def in_thread(self, message: Message) -> bool:
         """Send from a thread while the event loop stands still."""
@@ -83,12 +111,12 @@ class Connection:
 
 
 @contextlib.asynccontextmanager
-async def connected(deflate: Agreement | None = None) -> AsyncIterator[Connection]:
+async def connected(deflate: Agreement | None = None, *, kernel: int = 4096, **how: Any) -> AsyncIterator[Connection]:
     ours, client = socket.socketpair()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel)
     client.setblocking(False)
     transport, _ = await asyncio.get_running_loop().create_unix_connection(asyncio.Protocol, sock=ours)
-    connection = Connection(client, transport, deflate)
+    connection = Connection(client, transport, deflate, **how)
     with client:
         yield connection
         connection.transport.abort()
@@ -125,10 +153,11 @@ async def test_what_the_kernel_does_not_take_goes_out_before_everything_else(con
     assert connection.in_thread(Message(b"again"))
 
 
-async def test_the_short_way_of_rooms_goes_behind_what_the_kernel_does_not_take(connection: Connection) -> None:
-    assert connection.transport.outlet is connection.direct
+async def test_rooms_have_no_short_way_beside_threads(connection: Connection) -> None:
+    assert connection.transport.outlet is None
     assert connection.in_thread(LARGE)
-    connection.transport.outlet.write(encode(Opcode.TEXT, b"behind"))
+    connection.transport.expired()
+    connection.write(Message(b"behind"))
     assert await connection.read(lambda events: len(events) == 2) == [LARGE.payload, "behind"]
 
 
@@ -255,6 +284,144 @@ async def test_there_is_no_way_past_what_encrypts(connection: Connection, monkey
 
     for known in ({}, {"socket": connection.client, "sslcontext": object()}):
         assert Connection(connection.client, Encrypted(known)).receiver.direct is None
+
+
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_short_way_and_the_long_one_keep_one_order(runner: asyncio.Runner, seed: int) -> None:
+    rng = random.Random(seed)
+    sent: list[str] = []
+
+    async def act() -> None:
+        async with connected(threads=False) as connection:
+
+            def some() -> None:
+                for _ in range(rng.randrange(4)):
+                    sent.append(f"{len(sent)} ".ljust(rng.choice((1, 100, 5000, 30_000, 100_000)), "x"))
+                    rng.choice((connection.write, connection.transport.send))(Message(sent[-1].encode()))
+
+            connection.receiver.on_message = some
+
+            def all_sent(events: list[Event]) -> bool:
+                return len(seen) + len(events) == len(sent)
+
+            seen: list[Event] = []
+            for _ in range(60):
+                some()
+                step = rng.randrange(4)
+                if step == 0:
+                    seen += await connection.read(all_sent)
+                elif step == 1:
+                    connection.transport.expired()
+                elif step == 2:
+                    connection.transport.data_received(encode(Opcode.TEXT, b"", mask=b"mask") * rng.randrange(3))
+                await asyncio.sleep(0)
+            seen += await connection.read(all_sent)
+            assert seen == sent
+
+    runner.run(act())
+
+
+@pytest.mark.parametrize("size", [30_000, len(LARGE.payload)], ids=["some", "too much"])
+def test_the_way_is_long_while_the_event_loop_has_something_to_write(runner: asyncio.Runner, size: int) -> None:
+    async def act() -> None:
+        async with connected(threads=False) as connection:
+            transport = connection.transport
+            short = transport.outlet
+            assert short is not None
+            transport.send(Message(bytes(size), binary=True))
+            assert transport.outlet is None
+            transport.expired()
+            assert transport.outlet is None
+            assert await connection.read(lambda events: len(events) == 1) == [bytes(size)]
+            assert transport.outlet is None, "nobody has looked"
+            transport.expired()
+            assert transport.outlet == short
+
+    runner.run(act())
+
+
+def test_what_the_kernel_does_not_take_of_a_short_write_goes_out_first(runner: asyncio.Runner) -> None:
+    async def act() -> None:
+        async with connected(threads=False) as connection:
+            for message in (LARGE, Message(b"behind")):
+                connection.write(message)
+            assert connection.transport.outlet is None
+            assert await connection.read(lambda events: len(events) == 2) == [LARGE.payload, "behind"]
+            connection.receiver.on_message = lambda: connection.transport.send(LARGE)
+            connection.transport.expired()
+            assert connection.transport.outlet is not None
+            connection.transport.data_received(encode(Opcode.TEXT, b"", mask=b"mask"))
+            connection.write(Message(b"behind"))
+            assert await connection.read(lambda events: len(events) == 2) == [LARGE.payload, "behind"]
+
+    runner.run(act())
+
+
+async def test_the_way_is_long_while_one_read_is_processed() -> None:
+    async with connected(threads=False) as connection:
+        outlets: list[int | None] = []
+        connection.receiver.on_message = lambda: outlets.append(connection.transport.outlet)
+        before = connection.transport.outlet
+        connection.transport.data_received(encode(Opcode.TEXT, b"", mask=b"mask"))
+        assert outlets == [None]
+        assert connection.transport.outlet == before
+        connection.transport.send(LARGE)
+        await connection.read(lambda events: len(events) == 1)
+        connection.receiver.on_message = lambda: connection.transport.send(Message(b"second"))
+        connection.transport.data_received(encode(Opcode.TEXT, b"", mask=b"mask") * 2)  # held back for one turn
+        connection.transport.expired()
+        connection.write(Message(b"third"))
+        assert await connection.read(lambda events: len(events) == 3) == ["second", "second", "third"]
+
+
+def test_who_takes_nothing_the_short_way_is_closed_as_well(runner: asyncio.Runner) -> None:
+    async def act() -> None:
+        async with connected(threads=False, limits=Limits(outbox_limit=200_000, burst_size=200_000)) as connection:
+            wrote = 0
+            while connection.transport.open:
+                connection.write(Message(b"x" * 10_000))
+                wrote += 1
+            assert connection.transport.outbox_full and connection.transport.outlet is None
+            seen = await connection.read(lambda events: Close(1013, "outbox full") in events)
+            assert seen == ["x" * 10_000] * (len(seen) - 1) + [Close(1013, "outbox full")]
+            assert 1 < len(seen) < wrote
+
+    runner.run(act())
+
+
+def test_a_write_counts_whole_as_long_as_some_of_it_waits(runner: asyncio.Runner) -> None:
+    async def act(short: bool) -> None:
+        limits = Limits(outbox_limit=1_000_000, burst_size=1000)
+        async with connected(threads=False, limits=limits, kernel=200_000) as connection:
+            (connection.write if short else connection.transport.send)(Message(b"x" * 900_000))
+            connection.transport.send(Message(b"x" * 90_000))
+            assert connection.transport.open and connection.transport.buffered < 900_000
+            connection.transport.send(Message(b"x" * 20_000))
+            assert connection.transport.outbox_full
+
+    runner.run(act(True))
+    runner.run(act(False))
+
+
+@pytest.mark.parametrize("end", [NativeTransport.close, NativeTransport.abort, NativeTransport.shutdown])
+def test_there_is_no_short_way_at_the_end(runner: asyncio.Runner, end: Callable[[NativeTransport], None]) -> None:
+    async def act() -> None:
+        async with connected(threads=False) as connection:
+            transport = connection.transport
+            end(transport)
+            assert transport.outlet is None
+            transport.data_received(encode(Opcode.TEXT, b"", mask=b"mask"))
+            connection.write(Message(b"too late"))
+            await asyncio.sleep(0)
+            assert transport.outlet is None
+            transport.abort()
+            await connection.receiver.over.wait()
+            assert transport.outlet is None
+
+    runner.run(act())
 
 
 # -- threads and the event loop against each other ---------------------------------------------------------------------

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -593,81 +591,3 @@ async def test_what_cannot_be_inflated_closes_the_connection(frame: bytes, code:
     connection.receive(frame)
     assert [event.code for event in connection.socket.events if isinstance(event, Close)] == [code]
     assert connection.receiver.messages == []
-
-
-def write(connection: Connection, payload: bytes) -> None:
-    """As the hub does: the short way where there is one."""
-    outlet = connection.transport.outlet
-    if outlet is None:
-        connection.transport.send(Message(payload))
-    else:
-        outlet.write(PLAIN.encode(payload, binary=False))
-
-
-def send(connection: Connection, payload: bytes) -> None:
-    connection.transport.send(Message(payload))
-
-
-@pytest.mark.parametrize("seed", range(20))
-async def test_outlet_and_send_keep_one_order(seed: int) -> None:
-    rng = random.Random(seed)
-    connection = Connection(Limits(outbox_limit=2**24))
-    sent: list[str] = []
-
-    def some() -> None:
-        for _ in range(rng.randrange(4)):
-            sent.append(str(len(sent)) * rng.choice((1, 100, 5000)))
-            rng.choice((write, send))(connection, sent[-1].encode())
-
-    connection.receiver.on_message = lambda payload: some()
-    for _ in range(30):
-        some()
-        rng.choice((connection.socket.stall, connection.socket.drain))()
-        connection.receive(*[text("x")] * rng.randrange(3))
-        await asyncio.sleep(0)
-    connection.socket.drain()
-    assert connection.socket.events == sent
-
-
-async def test_no_outlet_while_one_read_is_processed() -> None:
-    connection = Connection()
-    outlets: list[object] = []
-    connection.receiver.on_message = lambda payload: outlets.append(connection.transport.outlet)
-    connection.receive(text("x"))
-    assert outlets == [None]
-    assert connection.transport.outlet is connection.socket
-
-
-async def test_no_outlet_while_the_client_reads_nothing() -> None:
-    connection = Connection(Limits(outbox_limit=200_000, burst_size=200_000))
-    connection.socket.stall()
-    while connection.transport.outlet is not None:
-        write(connection, b"x" * 10_000)
-    assert connection.transport.congested
-    connection.socket.drain()
-    assert connection.transport.outlet is connection.socket
-    connection.socket.stall()
-    for _ in range(25):
-        write(connection, b"x" * 10_000)
-    assert connection.transport.outbox_full
-    assert connection.transport.outlet is None
-
-
-@pytest.mark.parametrize("end", [NativeTransport.close, NativeTransport.abort, NativeTransport.shutdown])
-async def test_no_outlet_at_the_end(end: Callable[[NativeTransport], None]) -> None:
-    connection = Connection()
-    end(connection.transport)
-    assert connection.transport.outlet is None
-    connection.receive(text("x"))
-    await turns()
-    connection.lose()
-    assert connection.transport.outlet is None
-
-
-async def test_the_outlet_follows_the_way_for_threads() -> None:
-    with socket.socket() as made:
-        connection = Connection()
-        connection.socket.extra["socket"] = made
-        direct = connection.transport.direct()
-        assert direct is not None
-        assert connection.transport.outlet is direct

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, cast
 
 from fairlead.dialects import Dialect
 from fairlead.errors import CloseCode
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message, Publication
 from fairlead.rooms.names import RoomKey
-from fairlead.transports import OUTLET_SIZE, Transport
+from fairlead.transports import SocketTransport, Transport
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,14 @@ class Member(Protocol):
     def connection(self) -> ConnectionInfo: ...
 
 
+Write = Callable[[int, bytes], int]
+"""Writes to an outlet; returns how many bytes it took."""
+
+
+def _take_nothing(_outlet: int, _data: bytes) -> int:
+    return 0
+
+
 class _Room(dict[tuple[Dialect, Form], set[Member]]):
     """Two members or more, grouped by what decides their bytes, so that the fan-out loop has no branch per member."""
 
@@ -65,10 +73,12 @@ class Hub:
 
     Args:
         burst_size: A joined write is cut at so many bytes (``Limits.burst_size``).
+        write: Writes to a transport's outlet, as ``os.write`` does; without it the transports write everything.
     """
 
-    def __init__(self, *, burst_size: int = Limits().burst_size) -> None:
+    def __init__(self, *, burst_size: int = Limits().burst_size, write: Write | None = None) -> None:
         self._burst_size = burst_size
+        self._write_to = write or _take_nothing
         self._rooms: dict[RoomKey, Member | _Room] = {}
         self._waiting: dict[RoomKey, list[Publication]] = {}
         self.deliveries = 0
@@ -202,17 +212,16 @@ class Hub:
         for outgoing in writes:
             self.deliveries += len(members) * len(outgoing.heads)
             left, wires = iter(members), _Wires(outgoing, form)
-            while not _send_all(left, outgoing, wires):
+            while not _send_all(left, outgoing, wires, self._write_to):
                 pass
 
 
-def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires) -> bool:
+def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires, write: Write) -> bool:
     """Send to each member; False if one failed, whose connection is then closed: the iterator stands behind it.
 
     A failing transport is a bug or a foreign one, so it costs nothing as long as there is none. Nothing is called here
-    for a member but its socket's write: 0.5 µs each over the bare ``send()``, and with a call of the transport's 0.8.
+    for a member but ``write(2)``: all in all 0.7 µs each over the bare one, by the event loop 0.4 more.
     """
-    small = outgoing.size <= OUTLET_SIZE
     wire, last = b"", None
     try:
         for member in members:
@@ -222,14 +231,19 @@ def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires) -> 
             except AttributeError:  # it is one without that power
                 outlet = None
             tail = member.tail
-            if outlet is None or not small:
+            if outlet is None:
                 transport.send(outgoing[tail])
                 continue
             if tail != last:
                 around = wires[len(tail)]
                 wire = outgoing[tail].wire(wires.form) if around is None else around[0] + tail + around[1]
                 last = tail
-            outlet.write(wire)
+            try:
+                taken = write(outlet, wire)
+            except OSError:  # the kernel takes nothing now, or the socket is broken
+                taken = 0
+            if taken != len(wire):
+                cast("SocketTransport", transport).write_rest(wire, taken)
     except Exception:
         logger.exception("connection %s: sending failed", member.connection.id)
         with suppress(Exception):

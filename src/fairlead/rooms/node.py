@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Node:
     """
 
     def __init__(self, broker: Broker, *, limits: Limits = _LIMITS) -> None:
-        self.hub = Hub(burst_size=limits.burst_size)
+        self.hub = Hub(burst_size=limits.burst_size, write=os.write)
         self.observers: list[Observer] = []
         self.commands: list[Callable[[Command], None]] = []
         self.gaps: list[Callable[[RoomKey | None], None]] = []

@@ -12,7 +12,7 @@ from fairlead.dialects.plain import PLAIN
 from fairlead.errors import BrokerUnavailable, CloseCode, Closed
 from fairlead.message import PAYLOAD, Burst, Form, Message, Publication
 from fairlead.rooms.names import RoomKey
-from fairlead.transports import Outlet, Transport
+from fairlead.transports import Transport
 
 
 class RecordingTransport:
@@ -34,7 +34,7 @@ class RecordingTransport:
 
     def __init__(self, *, form: Form = PAYLOAD, capacity: int | None = None) -> None:
         self.form = form
-        self.outlet: Outlet | None = None
+        self.outlet: int | None = None
         self.sent: list[Message | Burst] = []
         self.code: int | None = None
         self.reason = ""

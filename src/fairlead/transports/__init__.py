@@ -6,15 +6,6 @@ from typing import Protocol
 
 from fairlead.message import Burst, Form, Message
 
-OUTLET_SIZE = 16 * 1024
-"""Bytes that may go through an ``outlet`` at once: a client that takes none of them has cost no more."""
-
-
-class Outlet(Protocol):
-    """Takes bytes for a socket."""
-
-    def write(self, data: bytes) -> None: ...
-
 
 class Transport(Protocol):
     """An open connection, outward. Everything but ``drained()`` is synchronous and never waits."""
@@ -25,11 +16,11 @@ class Transport(Protocol):
         ...
 
     @property
-    def outlet(self) -> Outlet | None:
-        """The short way: takes bytes in the connection's form, at most OUTLET_SIZE of them, as ``send()`` would.
+    def outlet(self) -> int | None:
+        """The short way: the descriptor of the client's socket, which takes bytes in the connection's form.
 
         None: not now, or never, so ``send()`` is the way; so it is for a transport without this attribute. To be asked
-        for anew before each write.
+        for anew before each write; what one of them leaves is for ``SocketTransport.write_rest``.
         """
         ...
 
@@ -82,6 +73,14 @@ class Transport(Protocol):
     @property
     def outbox_full(self) -> bool:
         """Whether it was closed because its outbox was full; what a client says in a Close of its own is not it."""
+        ...
+
+
+class SocketTransport(Transport, Protocol):
+    """A Transport that has an ``outlet`` at times."""
+
+    def write_rest(self, data: bytes, taken: int) -> None:
+        """Go on with what was written to the outlet, which took so many bytes of it; to be called before all else."""
         ...
 
 

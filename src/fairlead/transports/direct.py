@@ -24,18 +24,21 @@ class DirectTransport(asyncio.Transport):
 
     Args:
         owner: Who carries the connection, over this from now on.
-        transport: The socket's; nothing between it and the socket changes a byte.
+        transport: The socket's.
+        descriptor: The socket's; nothing in between changes a byte.
         loop: Its event loop.
     """
 
     __slots__ = ("_descriptor", "_lock", "_loop", "_owner", "_rest", "_transport")
 
-    def __init__(self, owner: Transport, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, owner: Transport, transport: asyncio.Transport, descriptor: int, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__()
         self._owner: Transport | None = owner
         self._transport = transport
         self._loop = loop
-        self._descriptor: int = transport.get_extra_info("socket").fileno()
+        self._descriptor = descriptor
         self._rest = b""  # of what a thread wrote and the kernel did not take
         self._lock = threading.RLock()  # asyncio may tell the owner from within a write that it may write again
 

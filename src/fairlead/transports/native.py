@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -15,7 +16,7 @@ from enum import IntEnum
 from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Form, Message
-from fairlead.transports import Outlet, Receiver
+from fairlead.transports import Receiver
 from fairlead.transports.direct import DirectTransport
 from fairlead.transports.shared import Shared
 from fairlead.wire.deflate import Agreement
@@ -104,6 +105,7 @@ class NativeTransport(asyncio.Protocol):
         "_congested",
         "_controls",
         "_cork",
+        "_descriptor",
         "_form",
         "_heard",
         "_hold",
@@ -130,7 +132,8 @@ class NativeTransport(asyncio.Protocol):
         self._form: Form = PLAIN if deflate is None else deflate.form()
         self._reader: MessageReader | None = _reader(limits, deflate)
         self._state = State.OPEN
-        self.outlet: Outlet | None = None  # the socket's transport, while nothing has to be looked at before a write
+        self._descriptor: int | None = None  # of the socket, while the event loop has nothing to write there
+        self.outlet: int | None = None  # the same, while nothing else has to be looked at before a write either
         self._outcome: tuple[int, str] | None = None
         self._cork: list[bytes] | None = None
         self._congested = False
@@ -151,6 +154,7 @@ class NativeTransport(asyncio.Protocol):
         if (high, limits.outbox_low) != (HIGH_WATER, HIGH_WATER // 4):
             transport.set_write_buffer_limits(high=high, low=min(limits.outbox_low, high))
         transport.set_protocol(self)
+        self._descriptor = _socket(transport)
         self._cork = [response] if response else []
         try:
             if self._receiver is not None:
@@ -192,11 +196,14 @@ class NativeTransport(asyncio.Protocol):
         elif self._congested:
             self._enqueue(outgoing.wire(self._form))
         else:
-            data = outgoing.wire(self._form)
-            self._transport.write(data)
-            if self._congested:
-                self._hold_back().writing = len(data)
+            self._write(outgoing.wire(self._form))
         return not self._congested
+
+    def write_rest(self, data: bytes, taken: int) -> None:
+        self._descriptor = self.outlet = None  # so that nothing overtakes it
+        self._transport.write(memoryview(data)[taken:] if taken else data)
+        if self._congested:
+            self._hold_back().writing = len(data)
 
     @property
     def congested(self) -> bool:
@@ -242,14 +249,25 @@ class NativeTransport(asyncio.Protocol):
 
     def direct(self) -> DirectTransport | None:
         """A way for threads to send by themselves; None: TLS or compression is in between. To be asked for once."""
-        socket = self._transport
-        if self._form is not PLAIN or socket.get_extra_info("sslcontext") or not socket.get_extra_info("socket"):
+        descriptor = _socket(self._transport)
+        if self._form is not PLAIN or descriptor is None:
             return None
-        self._transport = direct = DirectTransport(self, socket, self._shared.loop)
-        self._set_outlet()
+        self._descriptor = self.outlet = None
+        self._transport = direct = DirectTransport(self, self._transport, descriptor, self._shared.loop)
         return direct
 
     # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        """Write what has nothing in front of it, at once where that is possible: by uvloop it takes 0.25 µs longer."""
+        taken = 0
+        if self._descriptor is not None:
+            try:
+                taken = os.write(self._descriptor, data)
+            except OSError:  # it takes nothing now; or it is broken, and the event loop finds out by itself
+                pass
+        if taken < len(data):
+            self.write_rest(data, taken)
 
     def _emit(self, data: bytes) -> None:
         """Write one of our own control frames, behind what waits."""
@@ -259,7 +277,7 @@ class NativeTransport(asyncio.Protocol):
             self._waiting.outbox.append(data)
             self._waiting.queued += len(data)
         else:
-            self._transport.write(data)
+            self._write(data)
 
     def _enqueue(self, data: bytes) -> None:
         waiting = self._hold_back()
@@ -286,12 +304,9 @@ class NativeTransport(asyncio.Protocol):
             return
         data = cork[0] if len(cork) == 1 else b"".join(cork)
         if not self._congested:
-            self._transport.write(data)
+            self._write(data)
             self._cork = None  # not sooner: a thread that sees nothing waiting writes its own
-            if self._congested:
-                self._hold_back().writing = len(data)
-            elif not self._state:
-                self.outlet = self._transport
+            self._set_outlet()
             return
         self._cork = None
         if self._state is State.OPEN:
@@ -301,8 +316,8 @@ class NativeTransport(asyncio.Protocol):
 
     def _set_outlet(self) -> None:
         """Let the hub write to the socket, unless that is for ``send()`` to do."""
-        if self._cork is None and not self._congested and not self._state:
-            self.outlet = self._transport
+        if self._cork is None and not self._state:
+            self.outlet = self._descriptor
 
     def pause_writing(self) -> None:
         self._congested = True
@@ -541,6 +556,9 @@ class NativeTransport(asyncio.Protocol):
             self._go_on(Hold.RATE)
         if self._hold:
             self._heard = shared.ticker.wheel.now  # nobody listens, so silence says nothing about the client
+        if self._descriptor is None and not self._transport.get_write_buffer_size():
+            self._descriptor = _socket(self._transport)
+            self._set_outlet()
         silent = shared.ticker.wheel.now - self._heard
         if self._heard == _PINGED:
             self.close(CloseCode.INTERNAL_ERROR, "ping timeout")
@@ -560,7 +578,7 @@ class NativeTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         shared = self._shared
         self._state = State.LOST
-        self.outlet = None
+        self._descriptor = self.outlet = None  # before the socket is closed, whose number another one may get
         shared.connections.discard(self)
         shared.leave()
         shared.ticker.cancel(self)
@@ -578,6 +596,12 @@ def _reader(limits: Limits, deflate: Agreement | None) -> MessageReader:
     if deflate is None:
         return MessageReader(message_size=size, fragment_count=count)
     return InflatingReader(deflate.inflater(), message_size=size, fragment_count=count)
+
+
+def _socket(transport: asyncio.Transport) -> int | None:
+    """The descriptor that takes bytes for the client as they are; None: TLS is in between, or there is none."""
+    socket = transport.get_extra_info("socket")
+    return None if socket is None or transport.get_extra_info("sslcontext") else int(socket.fileno())
 
 
 def _close_frame(code: int, reason: str) -> bytes:
