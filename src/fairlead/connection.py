@@ -161,3 +161,4 @@ class Connection:
         for room in self.rooms:
             room.left(self, CloseCode.NORMAL if code is None else code)
         self.memberships.clear()
+        self._seat = None  # it has this connection, which has it: a circle

@@ -46,8 +46,11 @@ more of every connection."""
 
 
 def request_of(scope: Scope) -> Request:
-    """The request that a router further out has made of a handshake, with what its guards left on it; or a new one."""
-    request: Request = scope.get(REQUEST) or Request(scope)
+    """The request that a router further out has made of a handshake, with what its guards left on it; or a new one.
+
+    It is taken out of the scope, which it has itself: a circle would keep both until the collector comes.
+    """
+    request: Request = scope.pop(REQUEST, None) or Request(scope)
     request.scope = scope
     return request
 

@@ -42,7 +42,7 @@ class Job(Generic[T]):
     """A call for a thread, with the context variables of whoever waits for it in the event loop.
 
     Attributes:
-        done: Its outcome, in the event loop.
+        done: Its outcome, in the event loop; gone from here when it is there.
     """
 
     def __init__(self, call: Callable[[], T]) -> None:
@@ -70,14 +70,15 @@ class Job(Generic[T]):
             self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
-        error, self._error = self._error, None
-        if self.done.done():
+        error, self._error, done = self._error, None, self.done
+        del self.done  # with the error, whose traceback knows this job, it would be a circle
+        if done.done():
             if error is not None and not isinstance(error, Closed | ConnectionError):
                 logger.error("a call that nobody waits for any more failed", exc_info=error)
         elif error is not None:
-            self.done.set_exception(error)
+            done.set_exception(error)
         else:
-            self.done.set_result(self._result)  # type: ignore[arg-type]  # a T, since nothing was raised
+            done.set_result(self._result)  # type: ignore[arg-type]  # a T, since nothing was raised
 
 
 def _wrapped(exc: BaseException) -> RuntimeError:

@@ -110,8 +110,11 @@ class CallSocket(WebSocket):
         while (message := self.receive_nowait()) is not None:
             taker(message)
         self._diversion.taker = taker
-        async for _ in self:  # none: this waits for the end
-            pass
+        try:
+            async for _ in self:  # none: this waits for the end
+                pass
+        finally:
+            self._diversion.taker = None  # it knows this connection, which has it: a circle
 
     def put(self, payload: bytes) -> bool:
         """Send a text message that is encoded already; on a closed connection nothing happens.

@@ -44,6 +44,7 @@ class Attended:
             await asyncio.sleep(0)  # enough under most servers
         if not self._watching.done():
             await asyncio.gather(self._watching, return_exceptions=True)
+        del self._watching  # its last exception holds us: a circle otherwise, one for each handshake
         if not self._cut:
             return False
         # As asyncio.timeout() does it: our own cancelling is taken back, and only if there was no other it ends here.
