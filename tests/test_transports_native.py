@@ -23,14 +23,13 @@ MASK = b"\x01\x02\x03\x04"
 
 
 class Socket(asyncio.Transport):
-    """A socket's transport that takes only as much as it is told to."""
+    """A socket's transport whose client reads everything, or nothing."""
 
     def __init__(self) -> None:
-        self.extra: dict[str, object] = {}
-        super().__init__(self.extra)
+        super().__init__()
         self.written: list[bytes] = []
         self.taken = 0
-        self.capacity: float = float("inf")
+        self.stalled = False
         self.protocol: Any = None
         self.reading = True
         self.ended = self.closed = self.aborted = False
@@ -56,10 +55,10 @@ class Socket(asyncio.Transport):
     def stall(self) -> None:
         """The client stops reading: nothing written from now on leaves."""
         self.taken = sum(map(len, self.written))
-        self.capacity = 0
+        self.stalled = True
 
     def get_write_buffer_size(self) -> int:
-        return sum(map(len, self.written)) - self.taken if self.capacity == 0 else 0
+        return sum(map(len, self.written)) - self.taken if self.stalled else 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
@@ -417,6 +416,17 @@ async def test_a_silent_client_is_pinged_and_then_closed() -> None:
     assert connection.socket.events == [Ping(b""), Close(1011, "ping timeout")]
     connection.lose()
     assert connection.receiver.ends == [(1011, "ping timeout")]
+
+
+async def test_a_ping_behind_a_large_write_does_not_hide_that_it_waits() -> None:
+    connection = Connection(Limits(outbox_limit=200_000, burst_size=200_000))
+    connection.socket.stall()
+    connection.transport.send(Message(b"x" * 190_000))
+    connection.socket.taken += 100_000  # of a write that an event loop may keep whole all the same
+    connection.pass_time(27)
+    assert connection.socket.written[1:] == [encode(Opcode.PING, b"")]
+    connection.transport.send(Message(b"x" * 20_000))
+    assert connection.transport.outbox_full
 
 
 async def test_nobody_is_given_up_without_having_been_pinged() -> None:

@@ -74,8 +74,8 @@ class Hold(IntEnum):
 class Waiting:
     """What a connection holds back: made when it is needed, dropped when it is empty.
 
-    ``writing`` is the size of the write that the socket's transport is in the middle of: an event loop may keep all of
-    it until its last byte is taken, so all of it counts.
+    ``writing`` is the size of the writes that the socket's transport is in the middle of: an event loop may keep all
+    of one until its last byte is taken, so all of it counts.
     """
 
     __slots__ = ("data", "drained", "events", "outbox", "pong", "queued", "writing")
@@ -203,7 +203,7 @@ class NativeTransport(asyncio.Protocol):
         self._descriptor = self.outlet = None  # so that nothing overtakes it
         self._transport.write(memoryview(data)[taken:] if taken else data)
         if self._congested:
-            self._hold_back().writing = len(data)
+            self._hold_back().writing += len(data)
 
     @property
     def congested(self) -> bool:
