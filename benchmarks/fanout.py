@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from harness import Bench, Sample, Subject, Target
 from rooms import Work, in_gateway, in_peer, measure
 from servers import Server, api
-from systems import LIMIT, NCHAN_SYSTEM, STARLETTE, SYSTEMS, WEBSOCKETS, System
+from systems import LIMIT, NCHAN, STARLETTE, SYSTEMS, WEBSOCKETS, System
 
 BATCH = 32
 UNIT = "us CPU/delivery"
@@ -26,7 +26,7 @@ OURS = {
 }
 TARGETS = [
     Target("fairlead", 1.25, LIMIT.name),
-    Target("fairlead", 1.0, NCHAN_SYSTEM.name),
+    Target("fairlead", 1.0, NCHAN.name),
     Target("fairlead", 0.7, WEBSOCKETS.name),
     Target("fairlead", 0.6, STARLETTE.name),
     Target("fairlead, own requestIds", 1.45, LIMIT.name),
@@ -39,7 +39,7 @@ LARGE = {
     "10,000 subscribers, 4,096 bytes": Work(subscribers=10_000, size=4096),
 }
 """Beside the systems of FAST only; the others take minutes for them."""
-FAST = (LIMIT, NCHAN_SYSTEM, WEBSOCKETS, STARLETTE)
+FAST = (LIMIT, NCHAN, WEBSOCKETS, STARLETTE)
 ROOMS = {
     "one room of 1,000": Work(),
     "1,000 rooms of 10": Work(subscribers=10_000, rooms=1000),

@@ -13,13 +13,13 @@ from contextlib import closing
 from clients import Crowd, upgrade
 from harness import Bench, Sample, Subject, Target
 from servers import Server, api, gateway, script
-from systems import AIOHTTP, GRANIAN, LIMIT, NCHAN_SYSTEM, PICOWS, STARLETTE, WEBSOCKETS, System
+from systems import AIOHTTP, GRANIAN, LIMIT, NCHAN, PICOWS, STARLETTE, WEBSOCKETS, System
 
 SYSTEMS = (
     System("fairlead", ("fairlead",), functools.partial(script, "ours.py")),
     System("fairlead handler", ("fairlead",), functools.partial(script, "handlers.py")),
     LIMIT,
-    NCHAN_SYSTEM,
+    NCHAN,
     AIOHTTP,
     WEBSOCKETS,
     PICOWS,

@@ -14,11 +14,11 @@ from contextlib import closing
 from clients import Crowd, Undelivered, text, upgrade
 from harness import Bench, Sample, Subject, Target
 from servers import Server, api, gateway, script
-from systems import AIOHTTP, NCHAN_SYSTEM, PICOWS, STARLETTE, WEBSOCKETS, System
+from systems import AIOHTTP, NCHAN, PICOWS, STARLETTE, WEBSOCKETS, System
 
 SYSTEMS = (
     System("fairlead handler", ("fairlead",), functools.partial(script, "handlers.py")),
-    NCHAN_SYSTEM,
+    NCHAN,
     WEBSOCKETS,
     AIOHTTP,
     System(PICOWS.name, PICOWS.packages, functools.partial(script, "peers/with_picows.py 256")),

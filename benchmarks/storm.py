@@ -18,12 +18,12 @@ from clients import Crowd, latencies, upgrade
 from harness import Bench, Sample, Subject, Target
 from rooms import Scene, Work, in_gateway, in_peer
 from servers import Server, api
-from systems import AIOHTTP, GRANIAN, LIMIT, NCHAN_SYSTEM, PICOWS, STARLETTE, WEBSOCKETS, System
+from systems import AIOHTTP, GRANIAN, LIMIT, NCHAN, PICOWS, STARLETTE, WEBSOCKETS, System
 
 EXISTING = 100
 INTERVAL = 0.02
 IN_FLIGHT = 4000
-SYSTEMS = (LIMIT, NCHAN_SYSTEM, AIOHTTP, WEBSOCKETS, PICOWS, STARLETTE, GRANIAN)
+SYSTEMS = (LIMIT, NCHAN, AIOHTTP, WEBSOCKETS, PICOWS, STARLETTE, GRANIAN)
 
 
 def measure(scene: Scene, path: str, frames: int, count: int, in_flight: int = IN_FLIGHT) -> Sample:

@@ -23,7 +23,7 @@ from clients import Poster, text, upgrade
 from compiling import NotInstalled, compiled
 from servers import HERE, Server, free_port, running, script
 
-NCHAN = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 Publish = Callable[[Sequence[bytes]], None]
 """Publishes messages to the system's one room, in order."""
@@ -100,11 +100,11 @@ def _limit() -> Iterator[Server]:
 def _nchan() -> Iterator[Server]:
     """One worker that keeps no messages, as the others keep none."""
     nginx = _program("nginx", "nginx")
-    if not NCHAN.exists():
+    if not NCHAN_MODULE.exists():
         raise _missing("nchan", "libnginx-mod-nchan")
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        settings = (HERE / "peers/nchan.conf").read_text().format(module=NCHAN, folder=folder, port=port)
+        settings = (HERE / "peers/nchan.conf").read_text().format(module=NCHAN_MODULE, folder=folder, port=port)
         path = Path(folder) / "nginx.conf"
         path.write_text(settings)
         with running([nginx, "-c", str(path), "-p", folder, "-e", "stderr"], port) as server:
@@ -157,7 +157,7 @@ _SOCKET_IO = "/socket.io/?EIO=4&transport=websocket"
 _UVICORN = ("uvicorn", "starlette")
 
 LIMIT = System("C limit", (), _limit)
-NCHAN_SYSTEM = System("nchan", (), _nchan, post="/publish")
+NCHAN = System("nchan", (), _nchan, post="/publish")
 PUSHPIN = System("Pushpin", (), _pushpin, post="/publish/", body=_pushpin_body)
 WEBSOCKETS = System("websockets.broadcast", ("websockets",), partial(script, "peers/with_websockets.py"))
 AIOHTTP = System("aiohttp", ("aiohttp",), partial(script, "peers/with_aiohttp.py"))
@@ -182,7 +182,7 @@ CHANNELS_REDIS = System(
 
 SYSTEMS = (
     LIMIT,
-    NCHAN_SYSTEM,
+    NCHAN,
     WEBSOCKETS,
     AIOHTTP,
     PICOWS,

@@ -13,13 +13,13 @@ from clients import latencies
 from harness import Bench, Sample, Subject, Target
 from rooms import Scene, Work, in_gateway, in_peer
 from servers import Server, api
-from systems import CHANNELS, CHANNELS_REDIS, NCHAN_SYSTEM, PUSHPIN, SOCKETIO, System
+from systems import CHANNELS, CHANNELS_REDIS, NCHAN, PUSHPIN, SOCKETIO, System
 
 RATE = "per second"
-SYSTEMS = (NCHAN_SYSTEM, PUSHPIN, SOCKETIO, CHANNELS, CHANNELS_REDIS)
+SYSTEMS = (NCHAN, PUSHPIN, SOCKETIO, CHANNELS, CHANNELS_REDIS)
 TARGETS = [
     Target("fairlead", 80.0),
-    *(Target("fairlead", 1.0, each.name, RATE, least=True) for each in SYSTEMS if each is not NCHAN_SYSTEM),
+    *(Target("fairlead", 1.0, each.name, RATE, least=True) for each in SYSTEMS if each is not NCHAN),
 ]
 
 
