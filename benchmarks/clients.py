@@ -21,6 +21,9 @@ KEY = b"ZmFpcmxlYWQgYmVuY2htYQ=="
 PATIENCE = 60.0
 """Seconds that one reply, or one round of replies to everybody, may take; the slowest peer needs some."""
 
+KEPT = 64 * 2**20
+"""Bytes that the clients may keep before they are looked at."""
+
 _MASK = b"\x37\xfa\x21\x3d"
 
 

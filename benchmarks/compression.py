@@ -13,21 +13,22 @@ import functools
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from clients import Crowd, Poster, Undelivered, text, upgrade
+from clients import Undelivered
 from harness import Bench, Sample, Subject
-from servers import KEY, Server, api, gateway
+from idle_memory import SETTLE
+from rooms import Work, in_gateway
+from servers import Server, api
 from websockets.sync.client import ClientConnection, connect
 
 SUBSCRIBERS = 1000
-SETTLE = 2.0
-OFFER = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
-SETTINGS = {
-    "off": ("off", False),
-    "shared": ("shared", False),
-    "own": ("own", False),
-    "shared, own requestIds": ("shared", True),
+ROOM = "lobby"
+WORKS = {
+    "off": Work(subscribers=SUBSCRIBERS),
+    "shared": Work(subscribers=SUBSCRIBERS, compression="shared"),
+    "own": Work(subscribers=SUBSCRIBERS, compression="own"),
+    "shared, own requestIds": Work(subscribers=SUBSCRIBERS, compression="shared", own_ids=True),
 }
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa".split()
 
@@ -45,42 +46,20 @@ def documents(size: int, count: int) -> list[str]:
     return found
 
 
-@contextlib.contextmanager
-def room(upstream: Server, setting: str, ids: Sequence[str]) -> Iterator[tuple[Server, Crowd, Poster]]:
-    """A fresh gateway with everybody in one room, and a connection to its admin listener."""
-    with gateway(upstream.port, compression=setting) as server:
-        crowd = Crowd(server.port)
-        crowd.open([upgrade("/ws/", OFFER)] * len(ids), frames=1)
-        crowd.send(text(f'{{"type":"subscribe","room":"lobby","requestId":"{each}"}}'.encode()) for each in ids)
-        crowd.receive(1)
-        crowd.take()
-        headers = f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
-        with contextlib.closing(Poster(server.admin, "/trigger/", headers)) as publisher:
-            yield server, crowd, publisher
-        crowd.close()
-
-
-def publish(publisher: Poster, data: str) -> None:
-    """Trigger one publication."""
-    publisher.post(f'{{"rooms":["lobby"],"data":{data}}}'.encode())
-
-
-def deliver(upstream: Server, name: str, size: int, count: int) -> Sample:
+def deliver(upstream: Server, work: Work, size: int, count: int) -> Sample:
     """One repeat: microseconds of server CPU per delivery, and bytes on the wire."""
-    setting, own_ids = SETTINGS[name]
-    ids = [f"{index if own_ids else 0:06d}" for index in range(SUBSCRIBERS)]
     sent = documents(size, count)
     received = 0
-    with room(upstream, setting, ids) as (server, crowd, publisher), witness(server) as client:
-        before = server.cpu()
+    with in_gateway(upstream, work) as scene, witness(scene.server) as client:
+        before = scene.server.cpu()
         for data in sent:
-            publish(publisher, data)
-            crowd.receive(1)
-            received += sum(map(len, crowd.take()))
+            scene.publish([(ROOM, data)])
+            scene.crowd.receive(1)
+            received += sum(map(len, scene.crowd.take()))
             if json.loads(client.recv())["data"] != json.loads(data):
                 raise Undelivered("something else arrived")
-        used = server.cpu() - before
-    deliveries = count * SUBSCRIBERS
+        used = scene.server.cpu() - before
+    deliveries = count * work.subscribers
     return Sample(used / deliveries * 1e6, {"bytes/delivery": received / deliveries})
 
 
@@ -98,11 +77,11 @@ def memory(upstream: Server, setting: str, count: int) -> Sample:
     """One repeat: KiB of PSS for each connection more, all of which got one publication."""
     used = []
     for members in (100, count + 100):
-        with room(upstream, setting, ["000000"] * members) as (server, crowd, publisher):
-            publish(publisher, documents(300, 1)[0])
-            crowd.receive(1)
+        with in_gateway(upstream, Work(subscribers=members, compression=setting)) as scene:
+            scene.publish([(ROOM, documents(300, 1)[0])])
+            scene.crowd.receive(1)
             time.sleep(SETTLE)
-            used.append(server.memory())
+            used.append(scene.server.memory())
     return Sample((used[1] - used[0]) / count / 1024)
 
 
@@ -113,8 +92,8 @@ def main() -> None:
     with api() as upstream:
         for size in (100, 1000, 4000):
             subjects = [
-                Subject(name, ["fairlead"], functools.partial(deliver, upstream, name, size, count))
-                for name in SETTINGS
+                Subject(name, ["fairlead"], functools.partial(deliver, upstream, work, size, count))
+                for name, work in WORKS.items()
             ]
             bench.compare(f"compression, {size} bytes to {SUBSCRIBERS} subscribers", "us CPU/delivery", subjects)
         connections = 500 if bench.quick else 2000

@@ -7,12 +7,9 @@ from array import array
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from clients import Crowd, latencies, upgrade
+from clients import KEPT, Crowd, latencies, upgrade
 from harness import Sample
 from servers import Server
-
-KEPT = 64 * 2**20
-"""Bytes that the clients may keep before they are looked at."""
 
 Verify = Callable[[Sequence[bytes], int], None]
 """Looks at what each client has got in so many rounds; raises Undelivered."""
