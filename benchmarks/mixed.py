@@ -49,6 +49,7 @@ class Load:
         self._streams: deque[bytes] = deque()
         self._calls = WORK.round(0)
         self._number = 0
+        self._start = 0.0  # of the last publication
         self._ticks = 0
         self._unseen: list[tuple[str, str]] = []
 

@@ -21,6 +21,7 @@ class DirectTransport(asyncio.Transport):
 
     The event loop writes to the socket only what it was given here, and nothing while a thread does; a thread writes
     only while the event loop has nothing to write. So no message is ever within another one or before an earlier one.
+    It names its socket to nobody (``get_extra_info``): its owner shall not write past it.
 
     Args:
         owner: Who carries the connection, over this from now on.
