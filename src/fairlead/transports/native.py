@@ -154,7 +154,7 @@ class NativeTransport(asyncio.Protocol):
         if (high, limits.outbox_low) != (HIGH_WATER, HIGH_WATER // 4):
             transport.set_write_buffer_limits(high=high, low=min(limits.outbox_low, high))
         transport.set_protocol(self)
-        self._descriptor = _socket(transport)
+        self._descriptor = _descriptor_of(transport)
         self._cork = [response] if response else []
         try:
             if self._receiver is not None:
@@ -249,7 +249,7 @@ class NativeTransport(asyncio.Protocol):
 
     def direct(self) -> DirectTransport | None:
         """A way for threads to send by themselves; None: TLS or compression is in between. To be asked for once."""
-        descriptor = _socket(self._transport)
+        descriptor = _descriptor_of(self._transport)
         if self._form is not PLAIN or descriptor is None:
             return None
         self._descriptor = self.outlet = None
@@ -318,6 +318,12 @@ class NativeTransport(asyncio.Protocol):
         """Let the hub write to the socket, unless that is for ``send()`` to do."""
         if self._cork is None and not self._state:
             self.outlet = self._descriptor
+
+    def _look_for_outlet(self) -> None:
+        """No event loop tells when it has written everything, so this is looked for now and then."""
+        if self._descriptor is None and not self._transport.get_write_buffer_size():
+            self._descriptor = _descriptor_of(self._transport)
+            self._set_outlet()
 
     def pause_writing(self) -> None:
         self._congested = True
@@ -428,9 +434,7 @@ class NativeTransport(asyncio.Protocol):
                     self._emit(encode(Opcode.CLOSE, answer_payload(event.code)))
                 self._finish()
             case Failure():
-                if self._state is State.OPEN:
-                    self._closing(event.code, event.reason)
-                    self._emit(_close_frame(event.code, event.reason))
+                self.close(event.code, event.reason)
                 self._finish()
             case More():
                 self._stop(Hold.INFLATED)
@@ -556,9 +560,7 @@ class NativeTransport(asyncio.Protocol):
             self._go_on(Hold.RATE)
         if self._hold:
             self._heard = shared.ticker.wheel.now  # nobody listens, so silence says nothing about the client
-        if self._descriptor is None and not self._transport.get_write_buffer_size():
-            self._descriptor = _socket(self._transport)
-            self._set_outlet()
+        self._look_for_outlet()
         silent = shared.ticker.wheel.now - self._heard
         if self._heard == _PINGED:
             self.close(CloseCode.INTERNAL_ERROR, "ping timeout")
@@ -598,7 +600,7 @@ def _reader(limits: Limits, deflate: Agreement | None) -> MessageReader:
     return InflatingReader(deflate.inflater(), message_size=size, fragment_count=count)
 
 
-def _socket(transport: asyncio.Transport) -> int | None:
+def _descriptor_of(transport: asyncio.Transport) -> int | None:
     """The descriptor that takes bytes for the client as they are; None: TLS is in between, or there is none."""
     socket = transport.get_extra_info("socket")
     return None if socket is None or transport.get_extra_info("sslcontext") else int(socket.fileno())
