@@ -1,6 +1,6 @@
 """Run the benchmarks one after the other and make a page of what they found. ``python benchmarks [--only NAME]``.
 
-With ``--quick`` the page and the figures go to ``build/quick``, otherwise to ``results``.
+With ``--full`` the page and the figures go to ``results``, otherwise to ``build``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from report import ORDER, write
 
 HERE = Path(__file__).parent
 BY_REQUEST = ("compression", "mixed")
-"""Only with ``--only``: the first compares us with ourselves, the second lasts ten minutes."""
+"""Only with ``--only``: the first compares us with ourselves, the second lasts a quarter of an hour."""
+
+LONGER = ("blocking", "django_views", "routes")
+"""Only so, or with ``--full``."""
 
 
 def main() -> int:
@@ -22,10 +25,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--only", default="", help=f"names, with commas: {', '.join(ORDER)}")
     known, others = parser.parse_known_args()
-    names = known.only.split(",") if known.only else [each for each in ORDER if each not in BY_REQUEST]
+    full = "--full" in others
+    left_out = BY_REQUEST if full else BY_REQUEST + LONGER
+    names = known.only.split(",") if known.only else [each for each in ORDER if each not in left_out]
     if unknown := [each for each in names if each not in ORDER]:
         parser.error(f"there is no benchmark {unknown[0]!r}, only {', '.join(ORDER)}")
-    folder = HERE / ("build/quick" if "--quick" in others else "results")
+    folder = HERE / ("results" if full else "build")
     failed = []
     for name in names:
         print(f"== {name}", file=sys.stderr, flush=True)

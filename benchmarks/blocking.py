@@ -45,7 +45,7 @@ TARGETS = [Target("fairlead", 1.0, PEER)]
 
 def main() -> None:
     """Compare both ways."""
-    bench = Bench(__doc__, quick=2, full=5)
+    bench = Bench(__doc__)
     compare(bench, "blocking views", SYSTEMS, idle=IDLE, echoes=TARGETS, memory=TARGETS)
 
 

@@ -53,9 +53,9 @@ def verify(sent: Sequence[dict[int, tuple[int, int]]], streams: Sequence[bytes],
 
 def main() -> None:
     """Compare both, both ways."""
-    bench = Bench(__doc__, quick=2, full=5)
+    bench = Bench(__doc__)
     for title, together, rounds in (("one at a time", 1, 2000), (f"{TOGETHER} together", TOGETHER, 200)):
-        rounds = rounds // 4 if bench.quick else rounds
+        rounds = rounds if bench.full else rounds // 4
         subjects = [
             Subject(system, packages, functools.partial(measure, path, together=together, rounds=rounds))
             for system, (path, packages) in SYSTEMS.items()

@@ -87,8 +87,8 @@ def memory(upstream: Server, setting: str, count: int) -> Sample:
 
 def main() -> None:
     """Compare the settings with each other."""
-    bench = Bench(__doc__, quick=1, full=3)
-    count = 10 if bench.quick else 60
+    bench = Bench(__doc__)
+    count = 60 if bench.full else 10
     with api() as upstream:
         for size in (100, 1000, 4000):
             subjects = [
@@ -96,7 +96,7 @@ def main() -> None:
                 for name, work in WORKS.items()
             ]
             bench.compare(f"compression, {size} bytes to {SUBSCRIBERS} subscribers", "us CPU/delivery", subjects)
-        connections = 500 if bench.quick else 2000
+        connections = 2000 if bench.full else 500
         subjects = [
             Subject(setting, ["fairlead"], functools.partial(memory, upstream, setting, connections))
             for setting in ("off", "shared", "own")

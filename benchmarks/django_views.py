@@ -32,7 +32,7 @@ TARGETS = [Target("fairlead", 1.0, f"Channels on {server}") for server in ("daph
 
 def main() -> None:
     """Compare both ways."""
-    bench = Bench(__doc__, quick=2, full=5)
+    bench = Bench(__doc__)
     compare(bench, "Django", SYSTEMS, idle=IDLE, echoes=TARGETS, memory=TARGETS)
 
 

@@ -84,12 +84,14 @@ def peers(systems: Sequence[System], work: Work, rounds: int) -> list[Subject]:
 
 def main() -> None:
     """Compare everything."""
-    bench = Bench(__doc__, quick=2, full=5)
-    rounds = BATCH if bench.quick else 4 * BATCH
+    bench = Bench(__doc__)
+    rounds = 4 * BATCH if bench.full else BATCH
     with api() as server:
         name = "fan-out, 64 bytes of JSON to 1,000 subscribers"
         subjects = subjects_of(server, OURS, rounds) + peers(CLOSE, Work(), rounds)
         bench.compare(name, UNIT, subjects, TARGETS, often=3)
+        if not bench.full:
+            return
         subjects = subjects_of(server, {"fairlead": Work()}, rounds) + peers(SLOW, Work(), rounds)
         bench.compare(f"{name}, slower servers", UNIT, subjects)
         for title, work in LARGE.items():

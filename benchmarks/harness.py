@@ -23,6 +23,8 @@ from pathlib import Path
 from compiling import NotInstalled
 from servers import LOAD_CORES
 
+REPEATS = 5
+
 BUSY = 0.1
 """The share of the machine's CPU from which on other work visibly moves the figures."""
 
@@ -88,30 +90,29 @@ class Bench:
 
     Args:
         description: The first lines of ``--help``.
-        quick: Repeats with ``--quick``.
-        full: Repeats without it.
-        seconds: How long one repeat lasts, with ``--quick`` and without, where that can be chosen.
+        repeats: How many there are unless told otherwise.
+        seconds: How long one repeat lasts, with ``--full`` and without, where that can be chosen.
 
     Attributes:
-        quick: Whether it shall be smaller, too.
+        full: Whether it shall be larger, and all there is.
         repeats: How many there shall be.
         seconds: How long each shall last.
     """
 
     def __init__(
-        self, description: str | None, *, quick: int, full: int, seconds: tuple[int, int] | None = None
+        self, description: str | None, *, repeats: int = REPEATS, seconds: tuple[int, int] | None = None
     ) -> None:
         parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--quick", action="store_true", help="smaller and fewer repeats: to see that it works")
-        parser.add_argument("--repeats", type=int, help=f"turns (default {full}, quick {quick})")
+        parser.add_argument("--full", action="store_true", help="longer, with more work that is compared")
+        parser.add_argument("--repeats", type=int, default=repeats, help=f"turns (default {repeats})")
         parser.add_argument("--systems", default="", help="only those whose names contain one of these, as in: a,b")
         parser.add_argument("--json", type=Path, help="write all figures into this file")
         if seconds is not None:
-            parser.add_argument("--seconds", type=int, help="of a repeat (default {1}, quick {0})".format(*seconds))
+            parser.add_argument("--seconds", type=int, help="of a repeat (default {1}, full {0})".format(*seconds))
         arguments = parser.parse_args()
-        self.quick: bool = arguments.quick
-        self.repeats: int = arguments.repeats or (quick if self.quick else full)
-        self.seconds: int = seconds and (arguments.seconds or seconds[not self.quick]) or 0
+        self.full: bool = arguments.full
+        self.repeats: int = arguments.repeats
+        self.seconds: int = seconds and (arguments.seconds or seconds[not self.full]) or 0
         self._wanted = [each for each in arguments.systems.split(",") if each]
         self._json: Path | None = arguments.json
         self._found: list[dict[str, object]] = []
@@ -127,14 +128,14 @@ class Bench:
             unit: Of the cost.
             subjects: The systems; ours first.
             targets: What is promised.
-            often: Times as many turns, for ratios close to their targets.
+            often: Times as many turns with ``--full``, for ratios close to their targets.
         """
         if (busy := _others()) > BUSY:
             print(f"  other work takes {busy:.0%} of this machine: trust the ratios, not the figures", file=sys.stderr)
         measured = [_Measured(each, *_versions(each)) for each in subjects if self._wants(each)]
         if not measured:
             return
-        turns = self.repeats * often
+        turns = self.repeats * (often if self.full else 1)
         for turn in range(turns):
             for each in measured:
                 if not each.missing:
@@ -167,7 +168,7 @@ class Bench:
             for each in measured
         ]
         day = time.strftime("%Y-%m-%d", time.gmtime())
-        found = {"title": title, "unit": unit, "date": day, "machine": machine(), "quick": self.quick}
+        found = {"title": title, "unit": unit, "date": day, "machine": machine(), "full": self.full}
         self._found.append({**found, "systems": systems, "targets": verdicts})
         if self._json is not None:
             self._json.parent.mkdir(parents=True, exist_ok=True)

@@ -80,8 +80,8 @@ def measure(system: System, count: int) -> Sample:
 
 def main() -> None:
     """Compare everything."""
-    bench = Bench(__doc__, quick=1, full=3)
-    count = 2000 if bench.quick else 10_000
+    bench = Bench(__doc__)
+    count = 10_000 if bench.full else 2000
     with api() as upstream:
         ours = functools.partial(measure_gateway, upstream, count)
         subjects = [

@@ -57,7 +57,7 @@ class Comparison:
     unit: str
     date: str
     machine: str
-    quick: bool
+    full: bool
     systems: Sequence[System]
     targets: Sequence[str]
 
@@ -97,8 +97,8 @@ def write(folder: Path) -> Path:
     method = os.path.relpath(METHOD, folder)
     parts = [
         "# What the benchmarks found\n\n"
-        f"Made by `make bench`; what is measured and how stands [here]({method}). The median, and in parentheses\n"
-        "the smallest and the largest figure of all repeats. A plot cuts bars that are far longer than ours.\n"
+        f"Made by `make bench`; what is measured and how stands [here]({method}). The median, and in parentheses the\n"
+        "smallest and the largest figure of all repeats. A plot cuts bars that are far longer than ours.\n"
     ]
     for name in ORDER:
         path = folder / f"{name}.json"
@@ -113,11 +113,11 @@ def write(folder: Path) -> Path:
 def _part(each: Comparison) -> str:
     versions = ", ".join(dict.fromkeys(version for system in each.systems for version in system.versions))
     repeats = max((len(system.samples) for system in each.systems), default=0)
-    quick = ", quick" if each.quick else ""
+    brief = "" if each.full else ", brief"
     targets = "".join(f"* {target}\n" for target in each.targets)
     return (
         f"## {each.title[0].upper()}{each.title[1:]}\n\n{each.table()}\n\n![{each.title}]({each.file()})\n\n{targets}"
-        f"{chr(10) if targets else ''}{each.date}, n={repeats}{quick}; {versions}; {each.machine}\n"
+        f"{chr(10) if targets else ''}{each.date}, n={repeats}{brief}; {versions}; {each.machine}\n"
     )
 
 

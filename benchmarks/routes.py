@@ -31,8 +31,8 @@ def title(system: str, routes: int) -> str:
 
 def main() -> None:
     """Compare both counts on both."""
-    bench = Bench(__doc__, quick=2, full=5)
-    count = 1000 if bench.quick else 4000
+    bench = Bench(__doc__)
+    count = 4000 if bench.full else 1000
     few, many = COUNTS
     subjects = [
         Subject(title(system, routes), packages, functools.partial(measure, path, routes, count))

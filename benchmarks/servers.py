@@ -54,7 +54,7 @@ class Server:
         return total / 1e9
 
     def memory(self, field: str = "Pss") -> int:
-        """Bytes, as ``smaps_rollup`` counts them: ``Pss`` (shared pages divided by their users) or ``Rss``."""
+        """Bytes, as ``smaps_rollup`` counts them: ``Pss`` (shared pages divided by their users), ``Rss`` and others."""
         total = 0
         for pid in self._pids():
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -46,8 +46,8 @@ def peer(system: System, count: int) -> Sample:
 
 def main() -> None:
     """Compare everything."""
-    bench = Bench(__doc__, quick=2, full=5)
-    count = 500 if bench.quick else 2000
+    bench = Bench(__doc__)
+    count = 2000 if bench.full else 500
     with api() as upstream:
         subjects = [Subject("fairlead", ["fairlead"], functools.partial(ours, upstream, count))]
         subjects += [Subject(each.name, each.packages, functools.partial(peer, each, count)) for each in SYSTEMS]
