@@ -11,7 +11,8 @@ from fairlead.errors import Closed
 from fairlead.limits import Limits
 from fairlead.message import Burst, Message
 from fairlead.transports import Transport
-from fairlead.transports.native import HIGH_WATER, NativeTransport
+from fairlead.transports.native import NativeTransport
+from fairlead.transports.outward import HIGH_WATER
 from fairlead.transports.shared import Shared
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.deflate import Agreement, shared_deflate

@@ -17,7 +17,7 @@ from tests.fake_api import FakeApi, cut, hang, raw, reply
 from websockets.frames import Close, Opcode
 
 from fairlead.gateway.connection import Connection, Subscription
-from fairlead.transports.native import HIGH_WATER
+from fairlead.transports.outward import HIGH_WATER
 
 OPEN = {"target": "open", "id": 1}
 SECRET = {"target": "secret", "id": 1}

@@ -16,7 +16,7 @@ from fairlead.errors import CloseCode, Closed
 from fairlead.limits import Limits
 from fairlead.message import PAYLOAD, Burst, Message
 from fairlead.transports import Receiver
-from fairlead.transports.native import HIGH_WATER, State
+from fairlead.transports.outward import HIGH_WATER, State
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.messages import Close, close_payload, read_close
 
