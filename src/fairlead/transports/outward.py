@@ -108,9 +108,10 @@ class Outward(asyncio.Protocol):
 
     def write_rest(self, data: bytes, taken: int) -> None:
         self._descriptor = self.outlet = None  # so that nothing overtakes it
-        self._transport.write(memoryview(data)[taken:] if taken else data)
+        rest = data[taken:]  # copied where some was taken: an event loop would keep all of it behind a view
+        self._transport.write(rest)
         if self._congested:
-            self._hold_back().writing += len(data)
+            self._hold_back().writing += len(rest)
 
     @property
     def congested(self) -> bool:
