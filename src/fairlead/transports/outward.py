@@ -108,10 +108,11 @@ class Outward(asyncio.Protocol):
 
     def write_rest(self, data: bytes, taken: int) -> None:
         self._descriptor = self.outlet = None  # so that nothing overtakes it
-        rest = data[taken:]  # copied where some was taken: an event loop would keep all of it behind a view
-        self._transport.write(rest)
+        if taken and len(data) - taken <= HIGH_WATER:
+            data, taken = data[taken:], 0  # so little counts nowhere, and would keep all the rest behind a view
+        self._transport.write(memoryview(data)[taken:] if taken else data)
         if self._congested:
-            self._hold_back().writing += len(rest)
+            self._hold_back().writing += len(data)
 
     @property
     def congested(self) -> bool:
