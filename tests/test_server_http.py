@@ -106,6 +106,34 @@ async def test_an_upgrade_pipelined_behind_a_request_under_way_is_not_taken() ->
     assert asked == ["http"]
 
 
+async def test_an_upgrade_before_the_last_answer_is_read_is_not_taken_and_goes_not_into_it() -> None:
+    body = bytes(8 * 2**20)  # more than the kernel takes
+    answered = asyncio.Event()
+    asked = []
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        asked.append(scope["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+        answered.set()
+
+    async with serving(large) as server, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port(server), limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await answered.wait()
+        await reader.readuntil(b"\r\n\r\n")
+        seen = await reader.readexactly(100_000)  # so that the kernel has some room again
+        writer.write(b"GET /s HTTP/1.1\r\n" + HANDSHAKE + b"\r\n")
+        seen += await reader.readexactly(len(body) - len(seen))
+        answer = await reader.read()
+        writer.close()
+    assert seen == body
+    assert status(answer) == 400 and ends_connection(answer)
+    assert asked == ["http"]
+
+
 @pytest.mark.parametrize("over", [-1, 0, 1])
 async def test_the_head_is_bounded_in_bytes(over: int) -> None:
     async with serving(Application(), limits=Limits(head_size=1000)) as server:

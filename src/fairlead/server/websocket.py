@@ -154,7 +154,7 @@ class WebSocketProtocol(asyncio.Protocol, Conversation):
         """Take the socket and ask the application.
 
         Args:
-            transport: The socket's transport; nothing was written to it.
+            transport: The socket's transport.
             opening: The handshake, found valid.
             headers: The request's headers as they came, names in lower case.
             early: What arrived behind the head.
@@ -163,6 +163,10 @@ class WebSocketProtocol(asyncio.Protocol, Conversation):
         if self._transport is None:
             self.connection_made(transport)
         transport.set_protocol(self)
+        if transport.get_write_buffer_size():
+            # A page that the client has not read yet: what rooms and handlers write to the socket would go into it.
+            self._refuse(400, b"an answer to an earlier request is still on its way\n")
+            return
         if not self._shared.enter():
             self._refuse(503, b"too many connections\n", (b"Retry-After", b"5"))
             return

@@ -44,7 +44,7 @@ class NativeTransport(Outward):
     """An open WebSocket connection on a socket of ours.
 
     Args:
-        transport: The socket's asyncio transport; nothing was written to it.
+        transport: The socket's asyncio transport; all that was written to it the kernel has taken.
         receiver: Who gets the messages.
         shared: What it shares with the server's other connections.
         deflate: What was agreed on with the client; None: nothing is compressed.
