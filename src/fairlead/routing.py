@@ -385,8 +385,11 @@ class Router(Registry, StarletteRouter):
             return
         request = scope[REQUEST] = request_of(scope)
         own = route.allowed_origins if isinstance(route, WebSocketRoute) else None
-        if await judge(request, send, self.guards, self.allowed_origins if own is None else own):
-            await route.handle(scope, receive, send)
+        try:
+            if await judge(request, send, self.guards, self.allowed_origins if own is None else own):
+                await route.handle(scope, receive, send)
+        finally:
+            scope.pop(REQUEST, None)  # nobody asks for it in Starlette's endpoints, or where no route is found
 
     def _find(self, scope: Scope) -> BaseRoute | None:
         self._follow()

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import uvloop
+from starlette.routing import Mount
+from starlette.routing import WebSocketRoute as StarletteRoute
+from starlette.websockets import WebSocket as StarletteSocket
 from tests.e2e.clients import CLOSE, frame, subscribe, upgrade
 from tests.e2e.processes import KEY, PATIENCE, cheap_api
 from tests.serving import port, serving
@@ -19,6 +22,7 @@ from fairlead.app.application import App
 from fairlead.errors import Closed
 from fairlead.gateway.app import Gateway
 from fairlead.gateway.settings import ApiSettings, GatewaySettings, UpstreamSettings
+from fairlead.routing import Router
 from fairlead.server import Server
 from fairlead.websocket import WebSocket
 from fairlead.wsgi import WSGI
@@ -56,6 +60,13 @@ def framework() -> App:
         async for message in ws:
             await app.rooms["room"].publish(message)
 
+    async def starlettes(ws: StarletteSocket) -> None:
+        await ws.accept()
+        async for message in ws.iter_text():
+            await ws.send_text(message)
+
+    app.add(Mount("/mounted", Router([StarletteRoute("/starlette", starlettes)])))
+
     @app.call()
     async def add(a: int, b: int) -> int:
         return a + b
@@ -81,6 +92,7 @@ VISITED: dict[str, tuple[Callable[[], Any], str, bytes]] = {
     "cancelled": (framework, "/impatient", TEXT),
     "in a room": (framework, "/room", TEXT),
     "calling": (framework, "/calls", CALL),
+    "Starlette's": (framework, "/mounted/starlette", TEXT),
     "in a thread": (lambda: WSGI(wsgi), "/", TEXT),
     "in a thread, in a room": (lambda: WSGI(wsgi), "/room", TEXT),
 }
@@ -140,6 +152,22 @@ def test_a_handlers_client_leaves_nothing(
         async with serving(application()) as server:
             number = port(server)
             assert await left_by(server, lambda: visit(number, path, message, politely=politely)) == {}
+
+    runner.run(act())
+
+
+def test_a_refused_client_leaves_nothing(runner: asyncio.Runner) -> None:
+    def refused(number: int) -> None:
+        with socket.create_connection(("127.0.0.1", number), timeout=PATIENCE) as client:
+            client.sendall(upgrade(path="/mounted/nowhere"))
+            assert client.recv(12) == b"HTTP/1.1 404"
+            while client.recv(2**16):
+                pass
+
+    async def act() -> None:
+        async with serving(framework()) as server:
+            number = port(server)
+            assert await left_by(server, lambda: refused(number)) == {}
 
     runner.run(act())
 
