@@ -21,7 +21,7 @@ from fairlead.transports import Transport
 from fairlead.transports.direct import DirectTransport
 from fairlead.transports.native import NativeTransport
 from fairlead.transports.outward import HIGH_WATER
-from fairlead.transports.shared import Shared
+from fairlead.transports.shared import Shared, alone
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.deflate import Agreement
 from fairlead.wire.frames import PLAIN, Opcode, encode
@@ -32,6 +32,12 @@ LARGE = Message(bytes(8 * 2**20), binary=True)
 """More than the kernel takes at once."""
 
 AMPLE = Limits(outbox_limit=2**26, message_burst=10**6)
+
+
+@pytest.fixture(autouse=True)
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that other tests have left are not there."""
+    monkeypatch.setattr("fairlead.transports.outward.alone", lambda: True)
 
 
 class Receiver:
@@ -281,6 +287,9 @@ async def test_there_is_no_way_past_what_encrypts(connection: Connection, monkey
     class Encrypted(asyncio.Transport):
         def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
 
+        def get_write_buffer_size(self) -> int:
+            return 0
+
         def is_closing(self) -> bool:
             return False
 
@@ -343,6 +352,35 @@ def test_the_way_is_long_while_the_event_loop_has_something_to_write(runner: asy
             assert transport.outlet == short
 
     runner.run(act())
+
+
+def test_the_way_is_long_while_threads_could_compute_beside_the_event_loop(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act() -> None:
+        async with connected(threads=False) as early:
+            short = early.transport.outlet
+            assert short is not None
+            monkeypatch.setattr("fairlead.transports.outward.alone", lambda: False)
+            early.transport.expired()
+            async with connected(threads=False) as late:
+                assert early.transport.outlet is late.transport.outlet is None
+                early.transport.send(Message(b"x"))
+                assert await early.read(lambda events: len(events) == 1) == ["x"]
+            monkeypatch.setattr("fairlead.transports.outward.alone", lambda: True)
+            early.transport.expired()
+            assert early.transport.outlet == short
+
+    runner.run(act())
+
+
+def test_whoever_has_another_thread_is_not_alone() -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    assert not alone()
+    over.set()
+    thread.join()
 
 
 def test_what_the_kernel_does_not_take_of_a_short_write_goes_out_first(runner: asyncio.Runner) -> None:

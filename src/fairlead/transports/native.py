@@ -251,7 +251,7 @@ class NativeTransport(Outward):
             self._go_on(Hold.RATE)
         if self._hold:
             self._heard = shared.ticker.wheel.now  # nobody listens, so silence says nothing about the client
-        self._look_for_outlet()
+        self._choose()
         silent = shared.ticker.wheel.now - self._heard
         if self._heard == _PINGED:
             self.close(CloseCode.INTERNAL_ERROR, "ping timeout")
