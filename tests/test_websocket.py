@@ -474,6 +474,7 @@ async def test_who_has_left_joins_nothing_and_has_been_told(rooms: Rooms) -> Non
     await connection.leave(3001, "bye")
     assert await over(connection.ws.join("lobby")) == (3001, "bye")
     assert connection.inbox.noticed and connection.ws.rooms == [] and len(rooms["lobby"]) == 0
+    assert connection.ws._seat is None, "a circle that nobody breaks any more"
 
 
 async def test_rooms_of_one_name_but_not_of_one_owner_are_two(rooms: Rooms) -> None:

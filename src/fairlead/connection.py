@@ -111,9 +111,12 @@ class Connection:
     @property
     def member(self) -> Seat:
         """Its place in rooms; for Room."""
-        if self._seat is None:
-            self._seat = Seat(self, self.transport, self.dialect)
-        return self._seat
+        seat = self._seat
+        if seat is None:
+            seat = Seat(self, self.transport, self.dialect)
+            if seat.transport.open:  # else all rooms are left already, and nobody would break the circle
+                self._seat = seat
+        return seat
 
     def find(self, room: Room | RoomName) -> Room:
         """A room, itself or by its name among the application's rooms.
