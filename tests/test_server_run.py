@@ -5,6 +5,8 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +189,20 @@ async def test_a_second_signal_while_a_refused_client_lingers_ends_in_good_order
             await asyncio.sleep(0)
         server.handle_exit(signal.SIGTERM, None)
     writer.close()
+
+
+def test_a_client_that_leaves_does_not_end_a_program_that_wants_sigpipe() -> None:
+    program = """
+import os, signal, fairlead
+
+async def app(scope, receive, send): ...
+
+def ready(addresses):
+    print(signal.getsignal(signal.SIGPIPE).name)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+fairlead.run(app, port=0, ready=ready)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert "SIG_IGN" in ran.stdout

@@ -9,6 +9,7 @@ import gc
 import os
 import random
 import resource
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
@@ -445,11 +446,20 @@ def run(
             ready(addresses)
 
     raise_descriptor_limit()
+    _ignore_broken_pipes()
     with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         status = runner.run(serve(app, ready=settled, **options))
         if left is not None:
             left(status)
         return status
+
+
+def _ignore_broken_pipes() -> None:
+    """As Python itself does, also where a command-line program has gone back to the system's way: there whoever writes
+    to a client that has just left is ended by SIGPIPE."""
+    with suppress(ValueError):  # not in the main thread
+        if signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL:
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def _settle() -> None:
