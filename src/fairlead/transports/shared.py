@@ -48,7 +48,6 @@ class Shared:
         descriptors: How many connections of any kind there may be: past it they are dropped unheard, so that silent
             ones never take the last descriptor.
         full: The limit was reached and has been logged; until a tenth of them has left.
-        alone: Whether no other thread could take the interpreter's lock, when this was last looked at.
         local: The address that connections came to, once there was one.
         newcomers: Whose turn it is of those that just came.
     """
@@ -58,7 +57,6 @@ class Shared:
     ticker: Ticker
     connections: set[Held] = field(default_factory=set)
     full: bool = False
-    alone: bool = False
     local: Address | None = None
     websockets: int = 0
     connection_limit: int = field(init=False)
