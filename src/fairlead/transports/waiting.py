@@ -21,12 +21,12 @@ class Waiting:
         data: What came behind that, not parsed yet.
     """
 
-    __slots__ = ("_newest", "data", "drained", "events", "outbox", "pong", "queued", "writing")
+    __slots__ = ("data", "drained", "events", "outbox", "pong", "queued", "writing")
 
     def __init__(self) -> None:
         self.outbox: list[bytes] = []
         self.queued = 0
-        self.writing = self._newest = 0
+        self.writing = 0
         self.pong: bytes | None = None
         self.drained: asyncio.Future[None] | None = None
         self.events: list[Event] = []
@@ -44,18 +44,14 @@ class Waiting:
         self.queued += len(data)
 
     def write(self, transport: asyncio.Transport, size: int) -> None:
-        """Write whole messages, the oldest first and no more of them than it takes to make ``size`` bytes.
-
-        The last of what was written before may not be gone yet.
-        """
+        """Write whole messages, the oldest first and no more of them than it takes to make ``size`` bytes."""
         count = total = 0
         for data in self.outbox:
             if total >= size:
                 break
             count += 1
             total += len(data)
-        self.writing = total + (self._newest if transport.get_write_buffer_size() else 0)
-        self._newest = total
+        self.writing = total  # of what was begun before only a little is left, which may keep a message in memory
         transport.write(b"".join(self.outbox[:count]))
         del self.outbox[:count]
         self.queued -= total  # not sooner: a thread that sees nothing waiting writes its own
