@@ -91,7 +91,7 @@ class Bench:
     Args:
         description: The first lines of ``--help``.
         repeats: How many there are unless told otherwise.
-        seconds: How long one repeat lasts, with ``--full`` and without, where that can be chosen.
+        seconds: How long one repeat lasts, without ``--full`` and with it, where that can be chosen.
 
     Attributes:
         full: Whether it shall be larger, and all there is.
@@ -108,11 +108,11 @@ class Bench:
         parser.add_argument("--systems", default="", help="only those whose names contain one of these, as in: a,b")
         parser.add_argument("--json", type=Path, help="write all figures into this file")
         if seconds is not None:
-            parser.add_argument("--seconds", type=int, help="of a repeat (default {1}, full {0})".format(*seconds))
+            parser.add_argument("--seconds", type=int, help="of a repeat (default {0}, full {1})".format(*seconds))
         arguments = parser.parse_args()
         self.full: bool = arguments.full
         self.repeats: int = arguments.repeats
-        self.seconds: int = seconds and (arguments.seconds or seconds[not self.full]) or 0
+        self.seconds: int = seconds and (arguments.seconds or seconds[self.full]) or 0
         self._wanted = [each for each in arguments.systems.split(",") if each]
         self._json: Path | None = arguments.json
         self._found: list[dict[str, object]] = []

@@ -42,6 +42,11 @@ NO_OPTIONS: dict[str, object] = {}
 """Parts of every scope; shared, since a handler's connection keeps its scope."""
 
 
+UNREAD = 16 * 1024
+"""Bytes of an earlier answer that the client may have to read yet when it asks for a WebSocket. With more, the event
+loop may have said that it is behind, and to whom that was said is not who would have to know it: asyncio's lower mark.
+"""
+
 ANY = 2**31
 NEVER = 43_200.0
 """In the place of what a drop-in does not limit: the most that Limits takes, for times two of them together."""
@@ -163,8 +168,7 @@ class WebSocketProtocol(asyncio.Protocol, Conversation):
         if self._transport is None:
             self.connection_made(transport)
         transport.set_protocol(self)
-        if transport.get_write_buffer_size():
-            # A page that the client has not read yet: what rooms and handlers write to the socket would go into it.
+        if transport.get_write_buffer_size() > UNREAD:
             self._refuse(400, b"an answer to an earlier request is still on its way\n")
             return
         if not self._shared.enter():
