@@ -66,8 +66,8 @@ def come_and_go(running: processes.Gateway, api: CheapApi, base: int, *, reset: 
 
 def test_of_ten_thousand_dropped_connections_nothing_is_left(tmp_path: Path) -> None:
     """The level that memory has to come back to is the one after three rounds, from where on it hardly rises: before
-    that, not all of what the allocator and the interpreter keep for the next time is there, which is no leak. Half a kilobyte left
-    behind by each connection is more than what is allowed; less than that is seen by the tests below."""
+    that, not all of what the allocator and the interpreter keep for the next time is there, which is no leak. Half a
+    kilobyte left behind by each connection is more than what is allowed; the tests below see less than that."""
     raise_descriptor_limit()
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < CLIENTS + 500:
         pytest.skip(f"needs {CLIENTS + 500} descriptors in each of two processes")
