@@ -108,7 +108,7 @@ class Bench:
         parser.add_argument("--systems", default="", help="only those whose names contain one of these, as in: a,b")
         parser.add_argument("--json", type=Path, help="write all figures into this file")
         if seconds is not None:
-            parser.add_argument("--seconds", type=int, help="of a repeat (default {0}, full {1})".format(*seconds))
+            parser.add_argument("--seconds", type=int, help="of a repeat (default {}, full {})".format(*seconds))
         arguments = parser.parse_args()
         self.full: bool = arguments.full
         self.repeats: int = arguments.repeats
