@@ -21,7 +21,7 @@ from fairlead.transports import Transport
 from fairlead.transports.direct import DirectTransport
 from fairlead.transports.native import NativeTransport
 from fairlead.transports.outward import HIGH_WATER
-from fairlead.transports.shared import Shared, alone
+from fairlead.transports.shared import Shared, alone, take
 from fairlead.transports.ticker import Ticker
 from fairlead.wire.deflate import Agreement
 from fairlead.wire.frames import PLAIN, Opcode, encode
@@ -461,6 +461,91 @@ def test_of_a_write_that_is_kept_in_part_no_copy_is_made_but_of_a_little(size: i
             assert await connection.read(lambda events: len(events) == 1) == [bytes(size)]
 
     uvloop.run(act())
+
+
+def test_the_way_is_long_until_the_connection_knows_that_its_client_has_caught_up(runner: asyncio.Runner) -> None:
+    async def act() -> None:
+        async with connected(threads=False) as connection:
+            transport = connection.transport
+            transport.pause_writing()
+            transport.send(Message(b"first"))
+            transport.expired()  # between the kernel's taking the last byte and the event loop's telling of it
+            connection.write(Message(b"second"))
+            transport.resume_writing()
+            assert await connection.read(lambda events: len(events) == 2) == ["first", "second"]
+
+    runner.run(act())
+
+
+async def with_an_answer_half_read() -> tuple[socket.socket, asyncio.Transport, int]:
+    """A client, its socket's transport, and how many bytes it has read of 200,000: less is left than asyncio's lower
+    mark, in the middle of one write."""
+    ours, client = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    client.setblocking(False)
+    transport, _ = await asyncio.get_running_loop().create_unix_connection(asyncio.Protocol, sock=ours)
+    transport.write(bytes(200_000))
+    read = 0
+    while transport.get_write_buffer_size() > 10_000:
+        with contextlib.suppress(BlockingIOError):
+            read += len(client.recv(2048))
+        await asyncio.sleep(0)
+    assert transport.get_write_buffer_size()
+    return client, transport, read
+
+
+def test_who_takes_a_socket_is_told_once_that_its_client_is_behind(runner: asyncio.Runner) -> None:
+    told: list[str] = []
+
+    class Next(asyncio.Protocol):
+        def pause_writing(self) -> None:
+            told.append("behind")
+
+        def resume_writing(self) -> None:
+            told.append("not any more")
+
+    async def act() -> None:
+        client, transport, _ = await with_an_answer_half_read()
+        limits = transport.get_write_buffer_limits()
+        take(transport, Next())
+        assert told == ["behind"]
+        assert transport.get_write_buffer_limits() == limits
+        with client:
+            async with asyncio.timeout(PATIENCE):
+                while transport.get_write_buffer_size() or len(told) < 2:
+                    await asyncio.get_running_loop().sock_recv(client, 2**16)
+        assert told == ["behind", "not any more"]
+        transport.abort()
+        await asyncio.sleep(0)
+
+    runner.run(act())
+
+
+def test_of_a_client_that_was_behind_before_what_it_is_sent_counts(runner: asyncio.Runner) -> None:
+    async def act() -> None:
+        client, socket_transport, read = await with_an_answer_half_read()
+        loop = asyncio.get_running_loop()
+        shared = Shared(loop, Limits(outbox_limit=100_000, burst_size=1000), Ticker())
+        receiver = Receiver(threads=False)
+        transport = NativeTransport(socket_transport, receiver, shared)
+        transport.start(b"101", b"")
+        for _ in range(9):
+            transport.send(Message(b"x" * 9_000))
+        assert transport.open
+        for _ in range(3):
+            transport.send(Message(b"x" * 9_000))
+        assert transport.outbox_full
+        with client:
+            async with asyncio.timeout(PATIENCE):
+                seen = b""
+                expected = bytes(200_000 - read) + b"101" + encode(Opcode.CLOSE, b"\x03\xf5outbox full")
+                while len(seen) < len(expected):
+                    seen += await loop.sock_recv(client, 2**16)
+            assert seen == expected
+            transport.abort()
+            await receiver.over.wait()
+
+    runner.run(act())
 
 
 @pytest.mark.parametrize("end", [NativeTransport.close, NativeTransport.abort, NativeTransport.shutdown])

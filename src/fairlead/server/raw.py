@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from fairlead.server.lingering import Lingering
-from fairlead.transports.shared import Shared
+from fairlead.transports.shared import Shared, take
 
 GRACE = 1.0
 """Seconds from the application's end to that of its socket, unless it has closed that. simple-websocket answers a Close
@@ -130,7 +130,7 @@ class RawConnection:
         self._started = True
         self._shared.connections.add(self)
         self._client.connection_made(transport)
-        transport.set_protocol(self._client)
+        take(transport, self._client)
         if early:
             self._client.data_received(early)
 

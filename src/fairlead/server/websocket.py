@@ -43,9 +43,8 @@ NO_OPTIONS: dict[str, object] = {}
 
 
 UNREAD = 16 * 1024
-"""Bytes of an earlier answer that the client may have to read yet when it asks for a WebSocket. With more, the event
-loop may have said that it is behind, and to whom that was said is not who would have to know it: asyncio's lower mark.
-"""
+"""Bytes of an earlier answer that the client may have to read yet when it asks for a WebSocket: behind TLS there are
+always some, and more would leave its outbox little room."""
 
 ANY = 2**31
 NEVER = 43_200.0

@@ -44,7 +44,7 @@ class NativeTransport(Outward):
     """An open WebSocket connection on a socket of ours.
 
     Args:
-        transport: The socket's asyncio transport; all that was written to it the kernel has taken.
+        transport: The socket's asyncio transport; little of what was written to it waits there.
         receiver: Who gets the messages.
         shared: What it shares with the server's other connections.
         deflate: What was agreed on with the client; None: nothing is compressed.

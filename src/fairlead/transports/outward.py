@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from fairlead.errors import CloseCode, Closed
 from fairlead.message import Burst, Form, Message
-from fairlead.transports.shared import Shared, alone
+from fairlead.transports.shared import Shared, alone, take
 from fairlead.transports.waiting import Waiting
 from fairlead.wire.frames import Opcode, encode
 from fairlead.wire.messages import close_payload
@@ -42,7 +42,7 @@ class Outward(asyncio.Protocol):
     """What ``NativeTransport`` is to those who send.
 
     Args:
-        transport: The socket's asyncio transport; nothing was written to it.
+        transport: The socket's asyncio transport.
         shared: What it shares with the server's other connections.
         form: How its messages are encoded.
     """
@@ -153,12 +153,15 @@ class Outward(asyncio.Protocol):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _take_over(self, response: bytes) -> None:
-        """The socket is ours; ``response`` is written with what is sent before ``_uncork()``."""
+        """The socket is ours; ``response`` is written, where it can be with what is sent before ``_uncork()``."""
         limits, transport = self._shared.limits, self._transport
         high = min(HIGH_WATER, limits.outbox_limit)
         if (high, limits.outbox_low) != (HIGH_WATER, HIGH_WATER // 4):
             transport.set_write_buffer_limits(high=high, low=min(limits.outbox_low, high))
-        transport.set_protocol(self)
+        take(transport, self)
+        if self._congested:
+            transport.write(response)  # what is in the outbox may be dropped
+            response = b""
         self._cork = [response] if response else []
         self._choose()
 
@@ -226,8 +229,9 @@ class Outward(asyncio.Protocol):
         self._set_outlet()
 
     def _idle_descriptor(self) -> int | None:
-        """The socket's, if the event loop has nothing to write there."""
-        return None if self._transport.get_write_buffer_size() else descriptor_of(self._transport)
+        """The socket's, if the event loop has nothing to write there, and we have nothing for it."""
+        busy = self._congested or self._transport.get_write_buffer_size()  # it may be empty before resume_writing()
+        return None if busy else descriptor_of(self._transport)
 
     # -- a slow client -----------------------------------------------------------------------------------------------
 

@@ -94,6 +94,23 @@ class Shared:
         return self.local
 
 
+def take(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+    """Give a socket to another protocol, and have that know whether its client is behind.
+
+    The event loop says it once, and may have said it of an earlier answer to whoever had the socket then: uvloop takes
+    it back when the last byte of that is written, however little is left. Who is not told holds back nothing and counts
+    nothing. So where anything is left the new one is told, and told again when it is written.
+    """
+    unread = transport.get_write_buffer_size()
+    if unread:
+        low, high = transport.get_write_buffer_limits()
+        transport.set_write_buffer_limits(high=0)  # whether it was said or not, it is now; the old one is not asked
+    transport.set_protocol(protocol)
+    if unread:
+        protocol.pause_writing()
+        transport.set_write_buffer_limits(high=high, low=low)
+
+
 def peer(transport: asyncio.Transport) -> tuple[str, int] | None:
     """The client's address and port; None on a Unix socket."""
     return _pair(transport.get_extra_info("peername"))
