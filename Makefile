@@ -29,7 +29,7 @@ conformance: .venv/test.done       ## RFC 6455 and hostile clients: 15 minutes; 
 fuzz: .venv/fuzz.done              ## each fuzzing target for SECONDS=60, or ARGS="messages --runs 10000000"
 	$(BIN)/python -m fuzzing $(or $(ARGS),--seconds $(SECONDS))
 
-bench: .venv/bench.done            ## server CPU per operation, beside other servers; ONLY=fanout; ARGS=--quick
+bench: .venv/bench.done            ## server CPU per operation, beside other servers; ONLY=fanout; ARGS=--full
 	$(BIN)/python benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 docs: .venv/test.done              ## write docs/reference.md from the docstrings

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 
-from handshake import window
+from handshake import CLIENTS, window
 from harness import Bench, Sample, Subject, Target
 from servers import script
 
@@ -18,10 +18,10 @@ SYSTEMS = {
 }
 
 
-def measure(name: str, routes: int, count: int) -> Sample:
+def measure(name: str, routes: int) -> Sample:
     """One repeat on a fresh server."""
     with script(f"{name} {routes}") as server:
-        return window(server, f"/thing{routes - 1}/7", count)
+        return window(server, f"/thing{routes - 1}/7")
 
 
 def title(system: str, routes: int) -> str:
@@ -32,15 +32,14 @@ def title(system: str, routes: int) -> str:
 def main() -> None:
     """Compare both counts on both."""
     bench = Bench(__doc__)
-    count = 4000 if bench.full else 1000
     few, many = COUNTS
     subjects = [
-        Subject(title(system, routes), packages, functools.partial(measure, path, routes, count))
+        Subject(title(system, routes), packages, functools.partial(measure, path, routes))
         for system, (path, packages) in SYSTEMS.items()
         for routes in COUNTS
     ]
     targets = [Target(title("fairlead", many), 2.0, title("fairlead", few))]
-    bench.compare(f"routes, {count} handshakes to the last of them", "us CPU/handshake", subjects, targets)
+    bench.compare(f"routes, {CLIENTS} handshakes to the last of them", "us CPU/handshake", subjects, targets)
 
 
 if __name__ == "__main__":
