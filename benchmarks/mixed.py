@@ -6,7 +6,8 @@ room, in order; those who come and go, all from the first one they get on.
 
 Memory counts when three times as many clients have come as there are at once: by then every table of clients in the
 server has been replaced by one of its final size. It is read ten times from there on. What is compared is by how much
-it grew between two readings, and how much of that is certain: less twice the standard error of the ten.
+it grew between two readings, and how much of that is certain: less twice its standard error. Nothing certain does not
+mean that nothing grew: it may have by up to twice that error.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def measure(upstream: Server, seconds: int, warm_up: int) -> Sample:
         memory = [scene.server.memory("Pss_Anon")]  # without the pages of files, which others share or not
         before, start = scene.server.cpu(), time.monotonic()
         for _ in range(READINGS):
-            for _ in range(seconds // READINGS):
+            for _ in range(max(1, seconds // READINGS)):
                 load.second()
             memory.append(scene.server.memory("Pss_Anon"))
         took = time.monotonic() - start
