@@ -90,6 +90,9 @@ class Transport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """The tests say when writing pauses."""
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 16 * 1024, 64 * 1024
+
     def get_write_buffer_size(self) -> int:
         return 0
 

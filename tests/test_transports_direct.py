@@ -290,6 +290,9 @@ async def test_there_is_no_way_past_what_encrypts(connection: Connection, monkey
         def get_write_buffer_size(self) -> int:
             return 0
 
+        def get_write_buffer_limits(self) -> tuple[int, int]:
+            return HIGH_WATER // 4, HIGH_WATER
+
         def is_closing(self) -> bool:
             return False
 

@@ -61,6 +61,9 @@ class Socket(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return sum(map(len, self.written)) - self.taken if self.stalled else 0
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return HIGH_WATER // 4, HIGH_WATER
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
     def can_write_eof(self) -> bool:
@@ -602,3 +605,28 @@ async def test_what_cannot_be_inflated_closes_the_connection(frame: bytes, code:
     connection.receive(frame)
     assert [event.code for event in connection.socket.events if isinstance(event, Close)] == [code]
     assert connection.receiver.messages == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(), (HIGH_WATER // 4, HIGH_WATER)),
+        (Limits(outbox_limit=10_000, outbox_low=5_000, burst_size=1000), (5_000, 10_000)),
+    ],
+)
+async def test_the_event_loop_holds_no_more_where_it_would_by_itself_as_behind_tls(
+    limits: Limits, expected: tuple[int, int]
+) -> None:
+    class Encrypted(Socket):
+        marks = 128 * 1024, 512 * 1024
+
+        def get_write_buffer_limits(self) -> tuple[int, int]:
+            return self.marks
+
+        def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+            assert low is not None and high is not None
+            self.marks = low, high
+
+    socket = Encrypted()
+    NativeTransport(socket, Receiver(), Shared(asyncio.get_running_loop(), limits, Ticker())).start(b"", b"")
+    assert socket.marks == expected

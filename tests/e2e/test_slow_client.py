@@ -179,6 +179,9 @@ class Stuck(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 20_000 * bool(self.written)
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 16 * 1024, 64 * 1024
+
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         assert isinstance(protocol, asyncio.Protocol)
         self.protocol = protocol

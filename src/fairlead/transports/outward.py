@@ -19,7 +19,7 @@ from fairlead.wire.messages import close_payload
 
 HIGH_WATER = 64 * 1024
 """Bytes in asyncio's own write buffer past which further messages wait in the outbox, where they can still be dropped
-at a message border. asyncio's default."""
+at a message border. asyncio's default without TLS."""
 
 CORK = 64
 CORKED_SIZE = 16 * 1024
@@ -156,8 +156,9 @@ class Outward(asyncio.Protocol):
         """The socket is ours; ``response`` is written, where it can be with what is sent before ``_uncork()``."""
         limits, transport = self._shared.limits, self._transport
         high = min(HIGH_WATER, limits.outbox_limit)
-        if (high, limits.outbox_low) != (HIGH_WATER, HIGH_WATER // 4):
-            transport.set_write_buffer_limits(high=high, low=min(limits.outbox_low, high))
+        low = min(limits.outbox_low, high)
+        if transport.get_write_buffer_limits() != (low, high):  # behind TLS they are eight times asyncio's others
+            transport.set_write_buffer_limits(high=high, low=low)
         take(transport, self)
         if self._congested:
             transport.write(response)  # what is in the outbox may be dropped
