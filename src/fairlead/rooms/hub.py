@@ -222,7 +222,7 @@ def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires, wri
     A failing transport is a bug or a foreign one, so it costs nothing as long as there is none. Nothing is called here
     for a member but ``write(2)``: all in all 0.7 µs each over the bare one, by the event loop 0.4 more.
     """
-    wire, last = b"", None
+    wire, size, last = b"", 0, None
     try:
         for member in members:
             transport = member.transport
@@ -237,12 +237,12 @@ def _send_all(members: Iterator[Member], outgoing: _Outgoing, wires: _Wires, wri
             if tail != last:
                 around = wires[len(tail)]
                 wire = outgoing[tail].wire(wires.form) if around is None else around[0] + tail + around[1]
-                last = tail
+                size, last = len(wire), tail
             try:
                 taken = write(outlet, wire)
             except OSError:  # the kernel takes nothing now, or the socket is broken
                 taken = 0
-            if taken != len(wire):
+            if taken != size:
                 cast("SocketTransport", transport).write_rest(wire, taken)
     except Exception:
         logger.exception("connection %s: sending failed", member.connection.id)
