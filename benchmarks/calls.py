@@ -55,7 +55,7 @@ def main() -> None:
     """Compare both, both ways."""
     bench = Bench(__doc__)
     for title, together, rounds in (("one at a time", 1, 2000), (f"{TOGETHER} together", TOGETHER, 200)):
-        rounds = rounds if bench.full else rounds // 4
+        rounds = bench.share(rounds)
         subjects = [
             Subject(system, packages, functools.partial(measure, path, together=together, rounds=rounds))
             for system, (path, packages) in SYSTEMS.items()

@@ -96,7 +96,7 @@ def main() -> None:
                 for name, work in WORKS.items()
             ]
             bench.compare(f"compression, {size} bytes to {SUBSCRIBERS} subscribers", "us CPU/delivery", subjects)
-        connections = 2000 if bench.full else 500
+        connections = bench.share(2000)
         subjects = [
             Subject(setting, ["fairlead"], functools.partial(memory, upstream, setting, connections))
             for setting in ("off", "shared", "own")

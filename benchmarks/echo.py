@@ -69,7 +69,7 @@ def main() -> None:
     for title, (size, together, rounds, targets) in WORK.items():
         if not (bench.full or targets):
             continue
-        rounds = rounds if bench.full else rounds // 4
+        rounds = bench.share(rounds)
         subjects = [
             Subject(
                 each.name,

@@ -85,7 +85,7 @@ def peers(systems: Sequence[System], work: Work, rounds: int) -> list[Subject]:
 def main() -> None:
     """Compare everything."""
     bench = Bench(__doc__)
-    rounds = 4 * BATCH if bench.full else BATCH
+    rounds = bench.share(4 * BATCH)
     with api() as server:
         name = "fan-out, 64 bytes of JSON to 1,000 subscribers"
         first, *others = subjects_of(server, OURS, rounds)

@@ -118,6 +118,10 @@ class Bench:
         self._found: list[dict[str, object]] = []
         os.sched_setaffinity(0, LOAD_CORES)
 
+    def share(self, count: int) -> int:
+        """How often something is to be done that is done so often with ``--full``: otherwise a quarter."""
+        return count if self.full else count // 4
+
     def compare(
         self, title: str, unit: str, subjects: Sequence[Subject], targets: Sequence[Target] = (), *, often: int = 1
     ) -> None:

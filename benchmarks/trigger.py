@@ -47,7 +47,7 @@ def peer(system: System, count: int) -> Sample:
 def main() -> None:
     """Compare everything."""
     bench = Bench(__doc__)
-    count = 2000 if bench.full else 500
+    count = bench.share(2000)
     with api() as upstream:
         subjects = [Subject("fairlead", ["fairlead"], functools.partial(ours, upstream, count))]
         subjects += [Subject(each.name, each.packages, functools.partial(peer, each, count)) for each in SYSTEMS]

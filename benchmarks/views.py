@@ -31,7 +31,7 @@ def compare(
         return [Subject(each.name, each.packages, functools.partial(measure, each)) for each in systems]
 
     size, together, rounds, _ = echo.WORK[TITLE]
-    one = functools.partial(echo.measure, size=size, together=together, rounds=rounds if bench.full else rounds // 4)
+    one = functools.partial(echo.measure, size=size, together=together, rounds=bench.share(rounds))
     bench.compare(f"{kind}: echo, {TITLE}, {echo.CONNECTIONS} connections", "us CPU/message", subjects(one), echoes)
     waiting = functools.partial(idle_memory.measure, count=idle)
     bench.compare(f"{kind}: idle memory, {idle} connections", "KiB/connection", subjects(waiting), memory)
